@@ -1,0 +1,63 @@
+//! The command line.
+
+use crate::builtin::Builtin;
+use clap::{Parser, Subcommand, value_parser};
+use std::path::PathBuf;
+
+/// Runs functions over many inputs on a lock-free, work-stealing engine
+#[derive(Debug, Parser)]
+#[command(name = "layshaft", version, after_help = "Exit codes: 0 ok, 1 a job failed, 2 usage")]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Map(Map),
+    Bench(Bench),
+}
+
+/// Run a built-in function on every file, and print one line a file in input order
+///
+/// Each INPUT is a file, `-` for standard input, or a folder: every regular file below it, hidden ones included, in the
+/// order of the whole path's bytes. Symbolic links inside folders are not followed; one that is named is.
+///
+/// Results go to standard output as they become available, errors and a summary to standard error. A name with a
+/// backslash, a newline or a carriage return is escaped as sha256sum does it: \\, \n, \r, and a backslash in front of
+/// the line.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Map {
+    /// The function to run
+    #[arg(value_enum)]
+    pub(crate) function: Builtin,
+
+    /// Files and folders
+    #[arg(required = true, value_name = "INPUT")]
+    pub(crate) inputs: Vec<PathBuf>,
+
+    /// Worker threads [default: one a core]
+    #[arg(long, short, value_name = "N", value_parser = value_parser!(u16).range(1..))]
+    pub(crate) jobs: Option<u16>,
+
+    /// Print no summary
+    #[arg(long, short)]
+    pub(crate) quiet: bool,
+}
+
+/// Measure the engine on this machine
+#[derive(Debug, clap::Args)]
+pub(crate) struct Bench {
+    #[command(subcommand)]
+    pub(crate) what: BenchWhat,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum BenchWhat {
+    /// What a job costs in process: send, batches, submit and wait, nested jobs, many functions
+    Core {
+        /// Few and short repetitions: shows that it works, not how fast
+        #[arg(long)]
+        quick: bool,
+    },
+}

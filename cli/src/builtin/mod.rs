@@ -1,0 +1,126 @@
+//! The functions that `map` knows: each folds the chunks of a file into one line.
+
+mod checksum;
+mod wc;
+
+use crate::walk::STDIN;
+use clap::ValueEnum;
+use std::cell::RefCell;
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{self, ErrorKind, Read};
+use std::path::Path;
+
+/// Bytes read at once: large enough for the system calls not to count, small enough for a core's own cache.
+const CHUNK: usize = 128 * 1024;
+
+/// A built-in function.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Builtin {
+    /// SHA-256, as `sha256sum` prints it
+    Sha256,
+    /// CRC-32 (the one of gzip and zip), eight hex digits, two spaces, name
+    Crc32,
+    /// Lines, words and bytes, as `wc` prints one file: right-aligned to the digits of the bytes; words are what ASCII
+    /// white space separates
+    Wc,
+}
+
+/// What a function found in one file.
+#[derive(Debug)]
+pub(crate) struct Output {
+    /// With its newline.
+    pub(crate) line: Vec<u8>,
+    /// Bytes read.
+    pub(crate) bytes: u64,
+}
+
+/// A function over the bytes of a file.
+trait Fold: Default {
+    fn update(&mut self, chunk: &[u8]);
+    fn line(self, name: &OsStr) -> Vec<u8>;
+}
+
+impl Builtin {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Builtin::Sha256 => "sha256",
+            Builtin::Crc32 => "crc32",
+            Builtin::Wc => "wc",
+        }
+    }
+
+    /// Runs the function on one file, in constant memory.
+    pub(crate) fn run(self, path: &Path) -> io::Result<Output> {
+        match self {
+            Builtin::Sha256 => fold::<checksum::Sha256>(path),
+            Builtin::Crc32 => fold::<checksum::Crc32>(path),
+            Builtin::Wc => fold::<wc::Wc>(path),
+        }
+    }
+}
+
+fn fold<F: Fold>(path: &Path) -> io::Result<Output> {
+    let mut state = F::default();
+    let bytes = if path == STDIN {
+        each_chunk(io::stdin().lock(), |chunk| state.update(chunk))?
+    } else {
+        each_chunk(File::open(path)?, |chunk| state.update(chunk))?
+    };
+    Ok(Output { line: state.line(path.as_os_str()), bytes })
+}
+
+/// Reads to the end through this worker's buffer; the number of bytes.
+fn each_chunk(mut from: impl Read, mut each: impl FnMut(&[u8])) -> io::Result<u64> {
+    thread_local! {
+        static BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; CHUNK]);
+    }
+    BUFFER.with_borrow_mut(|buffer| {
+        let mut bytes = 0;
+        loop {
+            match from.read(buffer) {
+                Ok(0) => return Ok(bytes),
+                Ok(n) => {
+                    bytes += n as u64;
+                    each(&buffer[..n]);
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_those_of_the_command_line() {
+        for function in Builtin::value_variants() {
+            let value = function.to_possible_value().expect("none is hidden");
+            assert_eq!(value.get_name(), function.name());
+        }
+    }
+
+    #[test]
+    fn an_interrupted_read_goes_on() {
+        struct Interrupted(u32);
+        impl Read for Interrupted {
+            fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+                self.0 += 1;
+                match self.0 {
+                    1 | 3 => Err(ErrorKind::Interrupted.into()),
+                    2 | 4 => {
+                        buffer[0] = b'x';
+                        Ok(1)
+                    }
+                    _ => Ok(0),
+                }
+            }
+        }
+        let mut seen = Vec::new();
+        let bytes = each_chunk(Interrupted(0), |chunk| seen.extend_from_slice(chunk)).expect("reads to the end");
+        assert_eq!((bytes, seen.as_slice()), (2, b"xx".as_slice()));
+    }
+}

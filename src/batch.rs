@@ -1,0 +1,54 @@
+//! Many jobs in one submit.
+
+use crate::error::{JobError, WaitError};
+use crate::handle::JobHandle;
+use std::fmt;
+
+/// The handles of a batch, in the order of its arguments.
+#[must_use = "dropping a batch detaches its jobs; use `send_batch` if no result is wanted"]
+pub struct Batch<R> {
+    handles: Vec<JobHandle<R>>,
+}
+
+impl<R> Batch<R> {
+    pub(crate) fn new(handles: Vec<JobHandle<R>>) -> Self {
+        Batch { handles }
+    }
+
+    /// How many jobs.
+    pub fn len(&self) -> usize {
+        self.handles.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.handles.is_empty()
+    }
+
+    /// Waits for all results, in the order of the arguments. A wait that is refused (see
+    /// [`WaitError::WouldNeverEnd`]) detaches that job and reports it as [`JobError::Lost`].
+    pub fn wait(self) -> Vec<Result<R, JobError>> {
+        let wait = |handle: JobHandle<R>| {
+            handle.wait().map_err(|error| match error {
+                WaitError::Job(error) => error,
+                WaitError::WouldNeverEnd(_) => JobError::Lost,
+            })
+        };
+        self.handles.into_iter().map(wait).collect()
+    }
+}
+
+impl<R> IntoIterator for Batch<R> {
+    type Item = JobHandle<R>;
+    type IntoIter = std::vec::IntoIter<JobHandle<R>>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.handles.into_iter()
+    }
+}
+
+impl<R> fmt::Debug for Batch<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Batch").field("len", &self.len()).finish()
+    }
+}

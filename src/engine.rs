@@ -1,0 +1,152 @@
+//! The engine: queues and worker threads, and the functions they serve.
+
+use crate::builder::Builder;
+use crate::consumer::{self, ConsumerSet};
+use crate::error::{RegisterError, StartError};
+use crate::function::Function;
+use crate::sched::registry::Shared;
+use crate::sched::run::{self, Inline};
+use crate::sched::shutdown::{Drained, Shutdown};
+use crate::sched::worker::WorkerShared;
+use crate::stats::Stats;
+use std::fmt;
+use std::sync::Arc;
+
+/// A running engine. Clones are handles to the same one.
+///
+/// Dropping the last handle ends the engine: what was accepted is run first, for at most the builder's
+/// [`drain_deadline`](Builder::drain_deadline). On a worker of the engine itself, inside a job, the drop begins the end
+/// and does not wait, and no deadline applies. A body that holds an `Engine` handle keeps its engine alive: let bodies
+/// use [`current`](crate::current) instead.
+///
+/// ```
+/// let engine = layshaft::Engine::builder().workers(2).start()?;
+/// let double = engine.function("double", |x: u32| x * 2)?;
+/// assert_eq!(double.submit(21)?.wait()?, 42);
+/// # Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
+/// ```
+pub struct Engine {
+    shared: Arc<Shared>,
+}
+
+impl Engine {
+    /// An engine with the default settings: one worker a core.
+    ///
+    /// # Errors
+    /// [`StartError::Spawn`] when a worker thread cannot be started.
+    pub fn new() -> Result<Engine, StartError> {
+        Engine::builder().start()
+    }
+
+    /// Settings, then [`start`](Builder::start).
+    pub fn builder() -> Builder {
+        Builder::new()
+    }
+
+    /// Takes over one count of the users.
+    pub(crate) fn from_shared(shared: Arc<Shared>) -> Engine {
+        Engine { shared }
+    }
+
+    /// Registers a function: `body` runs each of its jobs on a worker thread.
+    ///
+    /// The name is looked up here, once; submits go through the returned key. A name has 1 to 512 bytes and no NUL.
+    ///
+    /// # Errors
+    /// [`RegisterError::InvalidName`], [`RegisterError::NameTaken`], [`RegisterError::TooMany`] above 262,144 functions,
+    /// [`RegisterError::Closed`] after the engine began to end.
+    pub fn function<A, R>(
+        &self,
+        name: &str,
+        body: impl Fn(A) -> R + Send + Sync + 'static,
+    ) -> Result<Function<A, R>, RegisterError>
+    where
+        A: Send + 'static,
+        R: Send + 'static,
+    {
+        let recipe = || run::with_body(body);
+        let core = if run::is_inline::<A>() {
+            self.shared.register::<Inline<A>>(name, recipe)?
+        } else {
+            self.shared.register::<Box<A>>(name, recipe)?
+        };
+        Ok(Function::new(core))
+    }
+
+    /// Registers a function without a body: its jobs are pulled by consumer sets.
+    ///
+    /// # Errors
+    /// As for [`function`](Self::function).
+    pub fn consumer<A, R>(&self, name: &str) -> Result<Function<A, R>, RegisterError>
+    where
+        A: Send + 'static,
+        R: Send + 'static,
+    {
+        let recipe = consumer::without_body::<A, R>;
+        let core = if run::is_inline::<A>() {
+            self.shared.register::<Inline<A>>(name, recipe)?
+        } else {
+            self.shared.register::<Box<A>>(name, recipe)?
+        };
+        Ok(Function::new(core))
+    }
+
+    /// An empty consumer set; add functions made by [`consumer`](Self::consumer).
+    pub fn consumer_set<A, R>(&self) -> ConsumerSet<A, R>
+    where
+        A: Send + 'static,
+        R: Send + 'static,
+    {
+        ConsumerSet::new()
+    }
+
+    /// Removes a function: `false` when there is none of that name. The name is free at once, later submits are
+    /// refused, jobs that were accepted still run, and the memory goes when no worker can be using it any more.
+    pub fn remove(&self, name: &str) -> bool {
+        self.shared.remove(name)
+    }
+
+    /// How many worker threads there are.
+    pub fn workers(&self) -> usize {
+        self.shared.workers.len()
+    }
+
+    /// What the engine has done so far.
+    pub fn stats(&self) -> Stats {
+        Stats {
+            workers: self.shared.workers.iter().map(WorkerShared::stats).collect(),
+            functions: self.shared.functions(),
+        }
+    }
+
+    /// Ends the engine and says what was left. Later calls, also from other threads, wait for the same end.
+    ///
+    /// From the first call on, submits from outside are refused; jobs may still submit until everything has been run.
+    /// Functions without a body are closed: what is queued in them can still be pulled, except after a discard.
+    /// Inside a job of this engine the call begins the end and does not wait for it.
+    pub fn shutdown(&self, mode: Shutdown) -> Drained {
+        self.shared.shutdown(mode)
+    }
+}
+
+impl Clone for Engine {
+    fn clone(&self) -> Self {
+        self.shared.add_user();
+        Engine { shared: Arc::clone(&self.shared) }
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        if self.shared.drop_user() {
+            self.shared.shutdown(Shutdown::DrainFor(self.shared.drain_deadline));
+        }
+    }
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let functions = self.shared.functions();
+        f.debug_struct("Engine").field("workers", &self.workers()).field("functions", &functions).finish()
+    }
+}

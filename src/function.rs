@@ -1,0 +1,308 @@
+//! A function's key: the typed way to its queue.
+
+use crate::batch::Batch;
+use crate::error::{BatchError, CallError, SubmitError};
+use crate::handle::JobHandle;
+use crate::job::slot::ResultSlot;
+use crate::queue::block::{Shape, detached};
+use crate::queue::lane::Refused;
+use crate::sched::core::{Core, CoreRef, Node, PULLED, REMOVED};
+use crate::sched::run::{Inline, Stored, is_inline};
+use crate::sched::worker::Worker;
+use std::fmt;
+use std::marker::PhantomData;
+use std::ptr::{self, NonNull};
+
+/// Jobs of a batch that are handed to the queue at a time.
+const BATCH: usize = 64;
+
+/// A registered function with argument `A` and result `R`. Clones are keys to the same one.
+///
+/// A submit from outside the engine appends to the function's queue: jobs start in that order. A submit from inside a
+/// job goes to the worker's own deque, newest first, and may be stolen; that is what makes trees of jobs cheap.
+pub struct Function<A, R> {
+    core: CoreRef,
+    types: PhantomData<fn(A) -> R>,
+}
+
+impl<A, R> Function<A, R> {
+    pub(crate) fn new(core: CoreRef) -> Self {
+        Function { core, types: PhantomData }
+    }
+
+    pub(crate) fn core(&self) -> &CoreRef {
+        &self.core
+    }
+}
+
+impl<A: Send + 'static, R: Send + 'static> Function<A, R> {
+    /// Queues a job and forgets it: the fastest way in. The result is dropped; a panic is counted.
+    ///
+    /// # Errors
+    /// [`SubmitError::Closed`] after the function was removed or the engine began to end, [`SubmitError::Full`] when a
+    /// billion jobs of this size are queued. Both hand the argument back.
+    #[inline]
+    pub fn send(&self, arg: A) -> Result<(), SubmitError<A>> {
+        self.queue(detached(), arg)
+    }
+
+    /// Queues a job and returns its handle.
+    ///
+    /// # Errors
+    /// As for [`send`](Self::send).
+    #[inline]
+    pub fn submit(&self, arg: A) -> Result<JobHandle<R>, SubmitError<A>> {
+        let slot = ResultSlot::acquire::<R>(self.core.flags() & PULLED != 0);
+        match self.queue(slot.as_ptr(), arg) {
+            Ok(()) => Ok(JobHandle::new(slot)),
+            Err(refused) => {
+                ResultSlot::abandon(slot);
+                Err(refused)
+            }
+        }
+    }
+
+    /// Queues a job and waits for its result.
+    ///
+    /// # Errors
+    /// What [`submit`](Self::submit) or [`JobHandle::wait`] report.
+    pub fn call(&self, arg: A) -> Result<R, CallError<A, R>> {
+        self.submit(arg).map_err(CallError::Submit)?.wait().map_err(CallError::Wait)
+    }
+
+    /// Queues many jobs without handles: how many. Jobs of one call start in order; others may come between.
+    ///
+    /// # Errors
+    /// [`BatchError`] with the arguments from the first refused one on.
+    pub fn send_batch(&self, args: impl IntoIterator<Item = A>) -> Result<usize, BatchError<A>> {
+        let mut accepted = 0;
+        let sent = self.each_chunk(args, |f, chunk| {
+            let n = f.queue_chunk(chunk, |_| detached());
+            accepted += n;
+            n
+        });
+        match sent {
+            Ok(()) => Ok(accepted),
+            Err(rest) => Err(BatchError { accepted, handles: Batch::new(Vec::new()), rest, full: !self.is_closed() }),
+        }
+    }
+
+    /// Queues many jobs and returns their handles, in order.
+    ///
+    /// # Errors
+    /// [`BatchError`] with the handles made so far and the arguments from the first refused one on.
+    pub fn submit_batch(&self, args: impl IntoIterator<Item = A>) -> Result<Batch<R>, BatchError<A, R>> {
+        let args = args.into_iter();
+        let mut handles: Vec<JobHandle<R>> = Vec::with_capacity(args.size_hint().0);
+        let pulled = self.core.flags() & PULLED != 0;
+        let sent = self.each_chunk(args, |f, chunk| {
+            let before = handles.len();
+            let slots: Vec<_> = chunk.iter().map(|_| ResultSlot::acquire::<R>(pulled)).collect();
+            let n = f.queue_chunk(chunk, |i| slots[i].as_ptr());
+            handles.extend(slots[..n].iter().map(|&slot| JobHandle::new(slot)));
+            slots[n..].iter().for_each(|&slot| ResultSlot::abandon(slot));
+            handles.len() - before
+        });
+        match sent {
+            Ok(()) => Ok(Batch::new(handles)),
+            Err(rest) => Err(BatchError {
+                accepted: handles.len(),
+                handles: Batch::new(handles),
+                rest,
+                full: !self.is_closed(),
+            }),
+        }
+    }
+
+    /// The name it was registered under.
+    pub fn name(&self) -> &str {
+        self.core.name()
+    }
+
+    /// Jobs that are queued and not claimed by a worker. Jobs submitted from inside jobs are in the workers' deques and
+    /// do not count.
+    pub fn queued(&self) -> usize {
+        // SAFETY: the vtable was made for this core.
+        unsafe { (self.core.vtable.queued)(&self.core) }
+    }
+
+    /// Whether the function takes no more jobs from outside.
+    pub fn is_closed(&self) -> bool {
+        self.core.flags() & !PULLED != 0 || self.core.lane.is_closed()
+    }
+
+    #[inline(always)]
+    fn queue(&self, control: *mut ResultSlot, arg: A) -> Result<(), SubmitError<A>> {
+        if is_inline::<A>() {
+            self.queue_stored(control, Inline::wrap(arg))
+        } else {
+            self.queue_stored(control, <Box<A>>::wrap(arg))
+        }
+    }
+
+    #[inline(always)]
+    fn queue_stored<S: Stored<Arg = A>>(&self, control: *mut ResultSlot, stored: S) -> Result<(), SubmitError<A>> {
+        let core = &*self.core;
+        Worker::with_current(|worker| {
+            if let Some(worker) = worker {
+                return self.queue_inside(worker, control, stored);
+            }
+            if core.flags() != 0 {
+                return self.queue_special(control, stored);
+            }
+            Self::push(core, control, stored)
+        })
+    }
+
+    /// Into the function's own queue.
+    #[inline(always)]
+    fn push<S: Stored<Arg = A>>(core: &Core, control: *mut ResultSlot, stored: S) -> Result<(), SubmitError<A>> {
+        if let Err(refused) = core.lane.push(&core.class().blocks, control, stored) {
+            return Err(Self::refused(refused));
+        }
+        let shared = core.shared();
+        if shared.ready.set(core.index as usize) {
+            let woke = shared.sleep.notify();
+            if woke {
+                Worker::with_current(|w| w.inspect(|w| w.woke(true)).is_some());
+            }
+        }
+        Ok(())
+    }
+
+    #[cold]
+    fn refused<S: Stored<Arg = A>>((why, stored): (Refused, S)) -> SubmitError<A> {
+        match why {
+            Refused::Closed => SubmitError::Closed(stored.unwrap()),
+            Refused::Exhausted => SubmitError::Full(stored.unwrap()),
+        }
+    }
+
+    /// Outside a worker, for a function that is closed, closing, or pulled.
+    #[cold]
+    fn queue_special<S: Stored<Arg = A>>(&self, control: *mut ResultSlot, stored: S) -> Result<(), SubmitError<A>> {
+        let core = &*self.core;
+        if core.flags() & !PULLED != 0 {
+            return Err(SubmitError::Closed(stored.unwrap()));
+        }
+        core.lane.push(&core.class().blocks, control, stored).map_err(Self::refused)?;
+        // SAFETY: a pulled function made for `A` and `R`.
+        unsafe { crate::consumer::announce(core) };
+        Ok(())
+    }
+
+    /// On a worker thread, of this engine or another.
+    #[inline]
+    fn queue_inside<S: Stored<Arg = A>>(
+        &self,
+        worker: &Worker,
+        control: *mut ResultSlot,
+        stored: S,
+    ) -> Result<(), SubmitError<A>> {
+        let core = &*self.core;
+        if !ptr::eq(&**worker.shared(), core.shared()) || core.flags() & PULLED != 0 {
+            if core.flags() != 0 {
+                return self.queue_special(control, stored);
+            }
+            return Self::push(core, control, stored);
+        }
+        if core.flags() & REMOVED != 0 {
+            return Err(SubmitError::Closed(stored.unwrap()));
+        }
+        let Some(node) = worker.node(core.class()) else {
+            return Self::push(core, control, stored);
+        };
+        // SAFETY: nodes of this core's class hold an `S`.
+        let slot = unsafe { &node.cast::<Node<S>>().as_ref().job };
+        slot.publish(control, stored);
+        if worker.push(NonNull::from(core), node) {
+            return Ok(());
+        }
+        // The deque is full: the job goes where those from outside go.
+        // SAFETY: published above and not shared.
+        let (control, stored) = unsafe { slot.take() };
+        worker.free_node(core.class(), node);
+        Self::push(core, control, stored)
+    }
+
+    /// Feeds the arguments to `queue` in chunks; on a refusal returns the rest.
+    fn each_chunk(
+        &self,
+        args: impl IntoIterator<Item = A>,
+        mut queue: impl FnMut(&Self, &mut Vec<A>) -> usize,
+    ) -> Result<(), Vec<A>> {
+        let mut args = args.into_iter();
+        let mut chunk = Vec::with_capacity(BATCH.min(args.size_hint().1.unwrap_or(BATCH)));
+        loop {
+            // Collected before slots are reserved: an iterator that panics must not leave a hole in the queue.
+            chunk.extend(args.by_ref().take(BATCH));
+            if chunk.is_empty() {
+                return Ok(());
+            }
+            let want = chunk.len();
+            if queue(self, &mut chunk) < want {
+                chunk.extend(args);
+                return Err(chunk);
+            }
+        }
+    }
+
+    /// Queues a chunk; leaves in it what was refused. Returns how many were accepted.
+    fn queue_chunk(&self, chunk: &mut Vec<A>, control: impl Fn(usize) -> *mut ResultSlot) -> usize {
+        if is_inline::<A>() {
+            self.queue_chunk_stored::<Inline<A>>(chunk, control)
+        } else {
+            self.queue_chunk_stored::<Box<A>>(chunk, control)
+        }
+    }
+
+    fn queue_chunk_stored<S: Stored<Arg = A>>(
+        &self,
+        chunk: &mut Vec<A>,
+        control: impl Fn(usize) -> *mut ResultSlot,
+    ) -> usize {
+        let core = &*self.core;
+        let single = core.flags() != 0 || Worker::with_current(|w| w.is_some());
+        let mut accepted = 0;
+        let mut refused = None;
+        let total = chunk.len();
+        let mut args = chunk.drain(..);
+        while accepted < total && refused.is_none() {
+            if single {
+                let arg = args.next().expect("counted");
+                match self.queue(control(accepted), arg) {
+                    Ok(()) => accepted += 1,
+                    Err(error) => refused = Some(error.into_arg()),
+                }
+                continue;
+            }
+            let Ok(span) = core.lane.reserve::<S>(&core.class().blocks, total - accepted) else { break };
+            for (i, arg) in (span.start..).zip(args.by_ref().take(span.len)) {
+                // SAFETY: reserved above.
+                unsafe { Shape::<S>::slot(span.block, i) }.publish(control(accepted), S::wrap(arg));
+                accepted += 1;
+            }
+            if core.shared().ready.set(core.index as usize) {
+                core.shared().sleep.notify();
+            }
+        }
+        let rest: Vec<A> = refused.into_iter().chain(args).collect();
+        *chunk = rest;
+        if chunk.capacity() < BATCH {
+            chunk.reserve(BATCH);
+        }
+        accepted
+    }
+}
+
+impl<A, R> Clone for Function<A, R> {
+    fn clone(&self) -> Self {
+        Function { core: self.core.clone(), types: PhantomData }
+    }
+}
+
+impl<A, R> fmt::Debug for Function<A, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Function").field("name", &self.core.name()).finish_non_exhaustive()
+    }
+}

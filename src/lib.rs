@@ -1,0 +1,63 @@
+//! Lock-free, work-stealing job dispatch.
+//!
+//! Functions are registered by name; each has its own lock-free queue; worker threads run the jobs and steal from each
+//! other. Arguments and results are ordinary typed values: no boxing, no serialisation, no allocation a job.
+//!
+//! ```
+//! use layshaft::Engine;
+//!
+//! let engine = Engine::builder().workers(2).start()?;
+//! let length = engine.function("length", |text: String| text.len())?;
+//!
+//! let handle = length.submit("layshaft".to_owned())?;   // a handle: wait for it, poll it, cancel it
+//! assert_eq!(handle.wait()?, 8);
+//!
+//! length.send("forgotten".to_owned())?;                 // no handle: the fastest way in
+//! # Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
+//! ```
+//!
+//! # What there is
+//!
+//! | type | what it is |
+//! |---|---|
+//! | [`Engine`], [`Builder`] | the running whole; register functions, read [`Stats`], end it with [`Shutdown`] |
+//! | [`Function`] | the typed key to one function's queue: `send`, `submit`, `call`, batches |
+//! | [`JobHandle`], [`Batch`] | the caller's end of jobs: wait, poll as a future, cancel |
+//! | [`current`], [`Running`] | the job, seen from inside its body |
+//! | [`ConsumerSet`], [`Pulled`], [`Completer`] | the pull side of functions without a body, for jobs that run elsewhere |
+//!
+//! # Progress
+//!
+//! `ARCHITECTURE.md` in the repository says, per operation, what is wait-free, what is lock-free, and what may block.
+//!
+//! # Features
+//!
+//! | feature | adds |
+//! |---|---|
+//! | `loom` | nothing, unless `--cfg layshaft_loom` is set as well: model checking |
+
+mod batch;
+mod builder;
+mod consumer;
+mod engine;
+mod error;
+mod function;
+mod handle;
+mod job;
+mod queue;
+mod running;
+mod sched;
+mod stats;
+mod sync;
+
+pub use batch::Batch;
+pub use builder::Builder;
+pub use consumer::{Completer, ConsumerSet, Pulled};
+pub use engine::Engine;
+pub use error::{BatchError, CallError, JobError, Panic, RegisterError, StartError, SubmitError, WaitError};
+pub use function::Function;
+pub use handle::JobHandle;
+pub use job::id::JobId;
+pub use running::{Running, current};
+pub use sched::shutdown::{Drained, Shutdown};
+pub use stats::{Stats, WorkerStats};

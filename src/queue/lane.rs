@@ -1,0 +1,238 @@
+//! One priority level of a function's queue: a lock-free FIFO of blocks, pushed one by one, claimed in batches.
+//!
+//! Both ends are single words ([`Cursor`]); producers and claimers advance them by compare-exchange. A slot is reserved
+//! by the exchange on the tail and published by its control word. At a block's end anyone may link the next block and
+//! move the end on, so nobody waits for the thread that took the last slot. What remains: a producer that stalls between
+//! reserve and publish delays the later jobs of this lane (not of others), which is the price of FIFO starts.
+//!
+//! A block goes back to its pool when all its slots are done with and both ends have left it. Threads that lost a race
+//! may still read its atomics; the lap in the cursor makes their compare-exchange fail. The one write such a thread can
+//! still make is to link a successor to a block that has moved to another lane, and that is harmless: the successor is
+//! fresh, and whoever reaches the end of that block uses it.
+
+use super::block::{Header, JobSlot, Shape};
+use super::cursor::Cursor;
+use super::pool::{NIL, Pool};
+use crate::job::slot::ResultSlot;
+use crate::sync::{AtomicU32, AtomicU64, Ordering, load_after_rmw, spin_loop};
+use std::ptr::NonNull;
+
+/// A FIFO of jobs with arguments stored as `S`; the type appears in the methods, so that lanes can be kept untyped.
+#[repr(C, align(64))]
+pub(crate) struct Lane {
+    tail: AtomicU64,
+    /// The first block while the lane has none: what `next` is to a block.
+    root: AtomicU32,
+    _producers: [u8; 64 - 12],
+    head: AtomicU64,
+    _consumers: [u8; 64 - 8],
+}
+
+/// Slots that the caller has reserved or claimed: `len` from `start` on.
+#[derive(Clone, Copy)]
+pub(crate) struct Span {
+    pub(crate) block: NonNull<Header>,
+    pub(crate) start: usize,
+    pub(crate) len: usize,
+}
+
+/// Why a push was refused.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Refused {
+    /// The lane was closed.
+    Closed,
+    /// The pool has no block left.
+    Exhausted,
+}
+
+/// What a claim found.
+pub(crate) enum Claim {
+    /// Jobs, now the caller's.
+    Jobs(Span),
+    /// No job is queued, or the first one is reserved and not yet published.
+    Nothing,
+}
+
+impl Lane {
+    pub(crate) fn new() -> Lane {
+        Lane {
+            tail: AtomicU64::new(Cursor::START.0),
+            root: AtomicU32::new(NIL),
+            _producers: [0; 52],
+            head: AtomicU64::new(Cursor::START.0),
+            _consumers: [0; 56],
+        }
+    }
+
+    /// Appends a job. The exchange on the tail is SeqCst: a caller may go on to look at the ready set.
+    #[inline(always)]
+    pub(crate) fn push<S>(&self, pool: &Pool, control: *mut ResultSlot, argument: S) -> Result<(), (Refused, S)> {
+        match self.reserve::<S>(pool, 1) {
+            Ok(span) => {
+                // SAFETY: reserved above, and the pool outlives the lane.
+                unsafe { Shape::<S>::slot(span.block, span.start) }.publish(control, argument);
+                Ok(())
+            }
+            Err(refused) => Err((refused, argument)),
+        }
+    }
+
+    /// Reserves up to `want` slots of one block; the caller must publish each of them.
+    #[inline(always)]
+    pub(crate) fn reserve<S>(&self, pool: &Pool, want: usize) -> Result<Span, Refused> {
+        loop {
+            // Ordering: Acquire, pairs with the exchanges below and in `extend`: the block's contents are visible.
+            let tail = Cursor(self.tail.load(Ordering::Acquire));
+            let offset = tail.offset();
+            if tail.is_closed() {
+                return Err(Refused::Closed);
+            }
+            if offset == Shape::<S>::CAPACITY || !tail.has_block() {
+                self.extend::<S>(pool, tail)?;
+                continue;
+            }
+            let len = want.min(Shape::<S>::CAPACITY - offset);
+            let to = tail.advance(len);
+            // Ordering: SeqCst on success, the first half of the pair with `ReadySet::clear` then `Lane::is_empty`;
+            // Relaxed on failure, the loop loads again.
+            if self.tail.compare_exchange_weak(tail.0, to.0, Ordering::SeqCst, Ordering::Relaxed).is_ok() {
+                let block = pool.at(tail.block()).cast();
+                if offset + len == Shape::<S>::CAPACITY {
+                    // Whoever takes the last slot brings the next block, so that others need not. Failing is harmless.
+                    let _ = self.extend::<S>(pool, to);
+                }
+                return Ok(Span { block, start: offset, len });
+            }
+            spin_loop();
+        }
+    }
+
+    /// Moves the tail from the end of its block (or from no block) to the start of the next, making one if needed.
+    #[cold]
+    #[inline(never)]
+    fn extend<S>(&self, pool: &Pool, tail: Cursor) -> Result<(), Refused> {
+        let block = tail.has_block().then(|| pool.at(tail.block()).cast::<Header>());
+        // SAFETY: type-stable memory.
+        let link = block.as_ref().map_or(&self.root, |b| unsafe { &b.as_ref().next });
+        // Ordering: Acquire, pairs with the exchange below of the thread that linked it: the new block is initialised.
+        let mut next = link.load(Ordering::Acquire);
+        if next == NIL {
+            let fresh = Shape::<S>::fresh(pool).ok_or(Refused::Exhausted)?;
+            // SAFETY: a live block; its index never changes.
+            let index = unsafe { fresh.as_ref() }.link.index;
+            // Ordering: AcqRel, Release publishes the fresh block, Acquire sees the one of whoever was faster.
+            match link.compare_exchange(NIL, index, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => next = index,
+                Err(winner) => {
+                    pool.put(fresh.cast());
+                    next = winner;
+                }
+            }
+        }
+        let to = if block.is_some() { tail.enter(next) } else { tail.begin(next) };
+        // Ordering: SeqCst like every change of the tail; Relaxed on failure: somebody else moved it or closed it.
+        let moved = self.tail.compare_exchange(tail.0, to.0, Ordering::SeqCst, Ordering::Relaxed).is_ok();
+        if let Some(block) = block.filter(|_| moved) {
+            // SAFETY: the exchange above made this thread the one that moved the tail off the block.
+            unsafe { Shape::<S>::finish(pool, block, 1) };
+        }
+        Ok(())
+    }
+
+    /// Takes up to `max` published jobs from the front, all of one block.
+    #[inline(always)]
+    pub(crate) fn claim<S>(&self, pool: &Pool, max: usize) -> Claim {
+        loop {
+            // Ordering: Acquire, pairs with the exchanges below and in `follow`: the block is the lane's.
+            let head = Cursor(self.head.load(Ordering::Acquire));
+            let start = head.offset();
+            if start == Shape::<S>::CAPACITY || !head.has_block() {
+                if self.follow::<S>(pool, head) {
+                    continue;
+                }
+                return Claim::Nothing;
+            }
+            let block = pool.at(head.block()).cast();
+            let most = max.min(Shape::<S>::CAPACITY - start);
+            let len = Self::published::<S>(block, start, most);
+            if len == 0 {
+                // Ordering: Relaxed, only tells a stale view from an empty lane; both answers are safe.
+                if self.head.load(Ordering::Relaxed) != head.0 {
+                    continue;
+                }
+                return Claim::Nothing;
+            }
+            let to = head.advance(len);
+            // Ordering: AcqRel, Acquire because the block may have been entered by another claimer, Release so that the
+            // next claimer's view of this block includes ours; Relaxed on failure, the loop loads again.
+            if self.head.compare_exchange(head.0, to.0, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+                return Claim::Jobs(Span { block, start, len });
+            }
+            spin_loop();
+        }
+    }
+
+    /// How many slots from `start` on, `most` at most, hold published jobs.
+    #[inline(always)]
+    fn published<S>(block: NonNull<Header>, start: usize, most: usize) -> usize {
+        let is_published = |i: usize| {
+            // SAFETY: inside the block; if the block has moved on, the value is noise and the exchange on the head fails.
+            let slot: &JobSlot<S> = unsafe { Shape::slot(block, start + i) };
+            // Ordering: Acquire, pairs with `JobSlot::publish`.
+            !slot.control.load(Ordering::Acquire).is_null()
+        };
+        (0..most).take_while(|&i| is_published(i)).count()
+    }
+
+    /// Moves the head from the end of its block (or from no block) to the next block, if there is one.
+    #[cold]
+    #[inline(never)]
+    fn follow<S>(&self, pool: &Pool, head: Cursor) -> bool {
+        let block = head.has_block().then(|| pool.at(head.block()).cast::<Header>());
+        // SAFETY: type-stable memory.
+        let link = block.as_ref().map_or(&self.root, |b| unsafe { &b.as_ref().next });
+        // Ordering: Acquire, pairs with the linking exchange in `extend`.
+        let next = link.load(Ordering::Acquire);
+        if next == NIL {
+            return false;
+        }
+        let to = if block.is_some() { head.enter(next) } else { head.begin(next) };
+        // Ordering: AcqRel, as in `claim`; Relaxed on failure: somebody else moved it.
+        let moved = self.head.compare_exchange(head.0, to.0, Ordering::AcqRel, Ordering::Relaxed).is_ok();
+        if let Some(block) = block.filter(|_| moved) {
+            // SAFETY: the exchange above made this thread the one that moved the head off the block.
+            unsafe { Shape::<S>::finish(pool, block, 1) };
+        }
+        true
+    }
+
+    /// Refuses every later push. What was reserved before stays and is claimed as usual.
+    pub(crate) fn close(&self) {
+        // Ordering: SeqCst like every change of the tail: a push comes before it and counts, or after it and is refused.
+        self.tail.fetch_or(Cursor::START.closed().0 & !Cursor::START.0, Ordering::SeqCst);
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        // Ordering: Acquire, so that a caller who sees it closed sees what led to it.
+        Cursor(self.tail.load(Ordering::Acquire)).is_closed()
+    }
+
+    /// Jobs reserved and not claimed. Exact when nobody pushes or claims meanwhile.
+    pub(crate) fn len<S>(&self) -> usize {
+        // Ordering: Relaxed, a figure for people; the head is read first so that it cannot overtake the tail.
+        let head = Cursor(self.head.load(Ordering::Relaxed));
+        // Ordering: Relaxed, as above.
+        let tail = Cursor(self.tail.load(Ordering::Relaxed));
+        tail.distance(head, Shape::<S>::CAPACITY)
+    }
+
+    /// Whether nothing is reserved beyond what is claimed; the load that follows `ReadySet::clear`.
+    #[inline]
+    pub(crate) fn is_empty<S>(&self) -> bool {
+        // Ordering: Acquire; a head that is behind makes the lane look fuller, never emptier.
+        let head = Cursor(self.head.load(Ordering::Acquire));
+        // The second half of the pair with `reserve`.
+        let tail = Cursor(load_after_rmw(&self.tail)).open();
+        tail.distance(head, Shape::<S>::CAPACITY) == 0
+    }
+}

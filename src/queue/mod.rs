@@ -1,0 +1,6 @@
+//! A function's queue: lanes of jobs, the blocks they are made of, and the pools that blocks come from.
+
+pub(crate) mod block;
+pub(crate) mod cursor;
+pub(crate) mod lane;
+pub(crate) mod pool;

@@ -1,0 +1,85 @@
+//! The running job, seen from inside its body.
+
+use crate::engine::Engine;
+use crate::job::id::JobId;
+use crate::job::slot::ResultSlot;
+use crate::queue::block::detached;
+use crate::sched::core::Core;
+use crate::sched::registry::Shared;
+use crate::sched::worker::Worker;
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+/// The job that this thread is running, or `None` outside of bodies.
+pub fn current() -> Option<Running> {
+    Worker::with_current(|worker| {
+        let worker = worker?;
+        let running = worker.running.get();
+        (!running.function.is_null()).then(|| Running {
+            function: running.function,
+            job: running.job,
+            shared: Arc::clone(worker.shared()),
+            here: PhantomData,
+        })
+    })
+}
+
+/// The running job. Valid inside the body that asked for it, on the thread that runs it.
+pub struct Running {
+    function: *const Core,
+    job: *const ResultSlot,
+    shared: Arc<Shared>,
+    /// Not `Send`: what it refers to is kept by the running job.
+    here: PhantomData<*const ()>,
+}
+
+impl Running {
+    /// The job that was current when this was made must still be running, or what it points to may be gone.
+    fn check(&self) -> bool {
+        Worker::with_current(|worker| {
+            worker.is_some_and(|w| {
+                let now = w.running.get();
+                std::ptr::eq(now.function, self.function) && std::ptr::eq(now.job, self.job)
+            })
+        })
+    }
+
+    fn slot(&self) -> Option<&ResultSlot> {
+        let has_slot = !self.job.is_null() && !std::ptr::eq(self.job, detached());
+        // SAFETY: the slab's slots live as long as the process.
+        has_slot.then(|| unsafe { &*self.job })
+    }
+
+    /// The job's id; `None` for a job that was sent, which has no handle and no id.
+    pub fn id(&self) -> Option<JobId> {
+        self.slot().map(ResultSlot::id)
+    }
+
+    /// Whether the caller asked to cancel this job after it had started. Looking is cheap.
+    pub fn is_cancelled(&self) -> bool {
+        self.slot().is_some_and(ResultSlot::is_cancel_requested)
+    }
+
+    /// The function's name.
+    ///
+    /// # Panics
+    /// When called outside the job that this was made in.
+    pub fn function(&self) -> &str {
+        assert!(self.check(), "`Running` was kept beyond its job");
+        // SAFETY: the job is running, and keeps its function.
+        unsafe { &*self.function }.name()
+    }
+
+    /// A handle to the engine that runs this job.
+    pub fn engine(&self) -> Engine {
+        self.shared.add_user();
+        Engine::from_shared(Arc::clone(&self.shared))
+    }
+}
+
+impl fmt::Debug for Running {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Running").field("id", &self.id()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,258 @@
+//! What the engine knows of a function: its queue, how to run its jobs, and how long it is needed.
+
+use super::registry::Shared;
+use super::worker::Worker;
+use crate::job::slot::ResultSlot;
+use crate::queue::block::{JobSlot, Shape};
+use crate::queue::lane::{Lane, Span};
+use crate::queue::pool::{Link, Pool};
+use crate::sync::{AtomicPtr, AtomicU8, AtomicUsize, Ordering};
+use std::alloc::Layout;
+use std::ops::Deref;
+use std::ptr::{self, NonNull};
+use std::sync::Arc;
+
+/// A registered function, untyped: three cache lines. [`Vtable`] knows the types.
+#[repr(C, align(64))]
+pub(crate) struct Core {
+    /// The normal lane: a line for producers, a line for claimers.
+    pub(crate) lane: Lane,
+    // What follows is read often and written rarely.
+    pub(crate) vtable: &'static Vtable,
+    class: NonNull<Class>,
+    /// The body, or for a function without one what its consumer sets share. Null after the engine has ended.
+    pub(crate) body: AtomicPtr<()>,
+    pub(crate) index: u32,
+    flags: AtomicU8,
+    refs: AtomicUsize,
+    name: Box<str>,
+}
+
+/// The function was removed: also its own jobs may not submit to it any more.
+pub(crate) const REMOVED: u8 = 1;
+/// The engine is draining: only jobs may submit.
+pub(crate) const DRAINING: u8 = 2;
+/// No body: consumer sets pull the jobs.
+pub(crate) const PULLED: u8 = 4;
+
+/// How to handle the jobs of a function whose types only the registration knows.
+pub(crate) struct Vtable {
+    /// Claims some queued jobs and runs them: whether there were any.
+    pub(crate) run_ready: unsafe fn(&Worker, &Core) -> bool,
+    /// Runs claimed jobs.
+    pub(crate) run_span: unsafe fn(&Worker, &Core, Span),
+    /// Runs a nested job.
+    pub(crate) run_node: unsafe fn(&Worker, &Core, NonNull<Link>),
+    /// Ends claimed jobs as cancelled: how many.
+    pub(crate) discard_span: unsafe fn(&Core, Span) -> usize,
+    /// Ends a nested job as cancelled.
+    pub(crate) discard_node: unsafe fn(&Core, NonNull<Link>),
+    /// Ends all queued jobs as cancelled: how many.
+    pub(crate) discard_queued: unsafe fn(&Core) -> usize,
+    /// Whether nothing is queued.
+    pub(crate) is_empty: unsafe fn(&Core) -> bool,
+    /// How many jobs are queued.
+    pub(crate) queued: unsafe fn(&Core) -> usize,
+    /// Drops the body.
+    pub(crate) drop_body: unsafe fn(*mut ()),
+    /// The lane was closed: tells whoever waits for jobs.
+    pub(crate) closed: unsafe fn(&Core),
+}
+
+/// The pools that functions with the same job layout share, one such set an engine.
+pub(crate) struct Class {
+    pub(crate) shared: NonNull<Shared>,
+    pub(crate) blocks: Pool,
+    /// Nodes: single job slots for nested jobs.
+    pub(crate) nodes: Pool,
+    /// Place in each worker's cache of nodes.
+    pub(crate) id: usize,
+    /// Where a node's control word lies, from the node's start.
+    control_at: usize,
+    key: (Layout, usize),
+}
+
+/// A nested job outside any block.
+#[repr(C)]
+pub(crate) struct Node<S> {
+    link: Link,
+    pub(crate) job: JobSlot<S>,
+}
+
+impl Class {
+    pub(crate) fn new<S>(shared: NonNull<Shared>, id: usize) -> Class {
+        unsafe fn init<S>(piece: NonNull<Link>) {
+            // SAFETY: fresh memory of a node's layout.
+            let job = unsafe { &raw mut (*piece.cast::<Node<S>>().as_ptr()).job };
+            // SAFETY: as above.
+            unsafe { job.write(JobSlot::new()) };
+        }
+        Class {
+            shared,
+            blocks: Shape::<S>::pool(),
+            nodes: Pool::new(Layout::new::<Node<S>>(), 32, init::<S>),
+            id,
+            control_at: std::mem::offset_of!(Node<S>, job) + std::mem::offset_of!(JobSlot<S>, control),
+            key: Shape::<S>::key(),
+        }
+    }
+
+    /// Whether jobs stored as `S` fit.
+    pub(crate) fn fits<S>(&self) -> bool {
+        self.key == Shape::<S>::key() && self.nodes.layout() == Layout::new::<Node<S>>().pad_to_align()
+    }
+
+    /// The control word of a queued node of this class.
+    ///
+    /// # Safety
+    /// `node` is of this class, and its job was published and not taken.
+    pub(crate) unsafe fn control(&self, node: NonNull<Link>) -> *mut ResultSlot {
+        // SAFETY: inside the node.
+        let control: NonNull<AtomicPtr<ResultSlot>> = unsafe { node.byte_add(self.control_at) }.cast();
+        // SAFETY: nodes hold their control word there, whatever the type of the argument.
+        let control = unsafe { control.as_ref() };
+        // Ordering: Relaxed, the caller's thread published it.
+        control.load(Ordering::Relaxed)
+    }
+}
+
+impl Core {
+    pub(crate) fn class(&self) -> &Class {
+        // SAFETY: the engine's shared part owns the classes, and a core keeps that part alive.
+        unsafe { self.class.as_ref() }
+    }
+
+    pub(crate) fn shared(&self) -> &Shared {
+        // SAFETY: a core holds a count on the shared part.
+        unsafe { self.class().shared.as_ref() }
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    #[inline(always)]
+    pub(crate) fn flags(&self) -> u8 {
+        // Ordering: Relaxed, an early refusal; the closed bit in the lane's tail decides races.
+        self.flags.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn raise(&self, flag: u8) {
+        // Ordering: Relaxed, as in `flags`.
+        self.flags.fetch_or(flag, Ordering::Relaxed);
+    }
+
+    #[inline(always)]
+    pub(crate) fn body_ptr(&self) -> *mut () {
+        // Ordering: Acquire, pairs with the Release in `drop_body`.
+        self.body.load(Ordering::Acquire)
+    }
+
+    /// Refuses every later submit.
+    pub(crate) fn close(&self) {
+        self.lane.close();
+        // SAFETY: the vtable was made for this core.
+        unsafe { (self.vtable.closed)(self) };
+    }
+
+    /// Drops the body. Nothing runs the function any more.
+    pub(crate) fn drop_body(&self) {
+        // Ordering: AcqRel, exactly one caller gets the pointer.
+        let body = self.body.swap(ptr::null_mut(), Ordering::AcqRel);
+        if !body.is_null() {
+            // SAFETY: the vtable was made for this body, and the swap gave it to this call alone.
+            unsafe { (self.vtable.drop_body)(body) };
+        }
+    }
+}
+
+/// A counted reference to a core.
+pub(crate) struct CoreRef(NonNull<Core>);
+
+// SAFETY: a core is shared between threads through atomics; its typed parts are Send (and the body Sync) by the bounds
+// of the registration.
+unsafe impl Send for CoreRef {}
+// SAFETY: as above.
+unsafe impl Sync for CoreRef {}
+
+/// What a new core is made from.
+pub(crate) struct Recipe {
+    pub(crate) vtable: &'static Vtable,
+    pub(crate) body: *mut (),
+    pub(crate) pulled: bool,
+}
+
+impl CoreRef {
+    pub(crate) fn new(shared: &Arc<Shared>, class: NonNull<Class>, index: u32, name: &str, recipe: Recipe) -> CoreRef {
+        // Given back in `destroy`.
+        std::mem::forget(Arc::clone(shared));
+        let core = Box::new(Core {
+            lane: Lane::new(),
+            vtable: recipe.vtable,
+            class,
+            body: AtomicPtr::new(recipe.body),
+            index,
+            flags: AtomicU8::new(if recipe.pulled { PULLED } else { 0 }),
+            refs: AtomicUsize::new(1),
+            name: name.into(),
+        });
+        CoreRef(NonNull::from(Box::leak(core)))
+    }
+
+    pub(crate) fn as_ptr(&self) -> NonNull<Core> {
+        self.0
+    }
+
+    /// Another reference to a core that is known to be alive.
+    ///
+    /// # Safety
+    /// Somebody else's reference outlives this call.
+    pub(crate) unsafe fn keep(core: NonNull<Core>) -> CoreRef {
+        // Not dropped: it stands for the reference that is somebody else's.
+        let borrowed = std::mem::ManuallyDrop::new(CoreRef(core));
+        CoreRef::clone(&borrowed)
+    }
+
+    #[cold]
+    fn destroy(&mut self) {
+        let core = self.0;
+        // SAFETY: the last reference is going away; the core itself is still whole.
+        let this = unsafe { core.as_ref() };
+        // SAFETY: the vtable was made for this core, and nobody else claims from it any more.
+        unsafe { (this.vtable.discard_queued)(this) };
+        this.drop_body();
+        let shared = this.class().shared;
+        // SAFETY: made by `Box::leak` in `new`; nobody refers to it any more.
+        drop(unsafe { Box::from_raw(core.as_ptr()) });
+        // SAFETY: gives back the count taken in `new`.
+        unsafe { Arc::decrement_strong_count(shared.as_ptr()) };
+    }
+}
+
+impl Deref for CoreRef {
+    type Target = Core;
+
+    #[inline(always)]
+    fn deref(&self) -> &Core {
+        // SAFETY: counted.
+        unsafe { self.0.as_ref() }
+    }
+}
+
+impl Clone for CoreRef {
+    fn clone(&self) -> Self {
+        // Ordering: Relaxed, the caller holds a reference already.
+        let old = self.refs.fetch_add(1, Ordering::Relaxed);
+        assert!(old < usize::MAX / 2, "too many references to one function");
+        CoreRef(self.0)
+    }
+}
+
+impl Drop for CoreRef {
+    fn drop(&mut self) {
+        // Ordering: AcqRel, Release so that our uses come before the end, Acquire so that the end comes after all others'.
+        if self.refs.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.destroy();
+        }
+    }
+}

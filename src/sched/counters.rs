@@ -1,0 +1,68 @@
+//! How many workers sleep and how many search, packed in one word.
+
+/// ```text
+///  63       32 31        16 15        0
+/// +-----------+------------+-----------+
+/// |     0     | searchers  | sleepers  |
+/// +-----------+------------+-----------+
+/// ```
+///
+/// * **sleepers**: parked, or decided to park and looking once more.
+/// * **searchers**: looking for work, or woken to look.
+///
+/// Workers in neither count run jobs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Counts(pub(crate) u64);
+
+impl Counts {
+    /// One sleeper.
+    pub(crate) const SLEEPER: u64 = 1;
+    /// One searcher.
+    pub(crate) const SEARCHER: u64 = 1 << 16;
+    const FIELD: u64 = 0xffff;
+
+    #[inline(always)]
+    pub(crate) fn sleepers(self) -> u32 {
+        (self.0 & Self::FIELD) as u32
+    }
+
+    #[inline(always)]
+    pub(crate) fn searchers(self) -> u32 {
+        (self.0 / Self::SEARCHER & Self::FIELD) as u32
+    }
+
+    /// Whether new work should wake somebody: there is a sleeper, and no searcher who would find the work anyway.
+    #[inline(always)]
+    pub(crate) fn wants_wake(self) -> bool {
+        self.sleepers() > 0 && self.searchers() == 0
+    }
+
+    /// One sleeper becomes a searcher.
+    #[must_use]
+    pub(crate) fn wake(self) -> Counts {
+        Counts(self.0 - Self::SLEEPER + Self::SEARCHER)
+    }
+
+    /// All sleepers become searchers.
+    #[must_use]
+    pub(crate) fn wake_all(self) -> Counts {
+        let sleepers = u64::from(self.sleepers());
+        Counts(self.0 - sleepers * Self::SLEEPER + sleepers * Self::SEARCHER)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn transitions_keep_the_sum() {
+        let two = Counts(2 * Counts::SLEEPER);
+        assert!(two.wants_wake());
+        let one = two.wake();
+        assert_eq!((one.sleepers(), one.searchers()), (1, 1));
+        assert!(!one.wants_wake(), "a searcher finds the work");
+        let none = two.wake_all();
+        assert_eq!((none.sleepers(), none.searchers()), (0, 2));
+    }
+}

@@ -1,0 +1,13 @@
+//! The scheduler: worker threads, what they look at to find work, how they share it, and how they sleep.
+#![doc = include_str!("README.md")]
+
+pub(crate) mod claim;
+pub(crate) mod core;
+pub(crate) mod counters;
+pub(crate) mod deque;
+pub(crate) mod ready;
+pub(crate) mod registry;
+pub(crate) mod run;
+pub(crate) mod shutdown;
+pub(crate) mod sleep;
+pub(crate) mod worker;

@@ -1,0 +1,342 @@
+//! The engine's shared part: functions by name and by index, and when the memory of a removed one can go.
+//!
+//! Workers find a function through the ready set and the table without counting references. So a removed function is
+//! kept until no worker can be holding it, which takes three steps (`collect`):
+//!
+//! 1. its lane is closed and has become empty: it leaves the table;
+//! 2. each worker has passed a point between two jobs since then (its *epoch* moved, or it was parked), so nobody claims
+//!    from it or adds it to a deque any more; then no deque may mention it;
+//! 3. each worker has passed such a point once more, so nobody runs what it took from a deque.
+//!
+//! The epochs pair as fences do everywhere here: the worker stores its epoch, light fence, looks at the table; the
+//! collector changes the table, heavy fence, reads the epochs.
+
+use super::core::{Class, Core, CoreRef, PULLED, REMOVED, Recipe};
+use super::ready::{self, ReadySet};
+use super::shutdown::Phase;
+use super::sleep::Sleep;
+use super::worker::WorkerShared;
+use crate::error::RegisterError;
+use crate::sync::{AtomicPtr, AtomicUsize, Mutex, Ordering, fence_heavy};
+use std::borrow::Borrow;
+use std::collections::HashSet;
+use std::hash::{Hash, Hasher};
+use std::ptr::{self, NonNull};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The longest function name, in bytes.
+const NAME_BYTES: usize = 512;
+/// Functions of a page of the table.
+const PAGE: usize = 256;
+
+/// What the workers, the handles and the engine share.
+pub(crate) struct Shared {
+    pub(crate) ready: ReadySet,
+    pub(crate) sleep: Sleep,
+    pub(crate) workers: Box<[WorkerShared]>,
+    pub(crate) phase: Phase,
+    pub(crate) drain_deadline: Duration,
+    /// `Engine` values alive.
+    pub(crate) users: AtomicUsize,
+    /// Removed functions whose memory is still kept: a hint for workers that have nothing to do.
+    retired: AtomicUsize,
+    pages: Box<[AtomicPtr<Page>]>,
+    names: Mutex<Names>,
+    classes: Mutex<Vec<NonNull<Class>>>,
+}
+
+type Page = [AtomicPtr<Core>; PAGE];
+
+// SAFETY: the raw pointers are to things that this value owns and shares through atomics and locks.
+unsafe impl Send for Shared {}
+// SAFETY: as above.
+unsafe impl Sync for Shared {}
+
+struct Names {
+    by_name: HashSet<Named>,
+    free: Vec<u32>,
+    next: u32,
+    retired: Vec<Retired>,
+    closed: bool,
+}
+
+/// A function in the set of names: hashes and compares as its name.
+struct Named(CoreRef);
+
+impl Hash for Named {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.name().hash(state);
+    }
+}
+
+impl PartialEq for Named {
+    fn eq(&self, other: &Named) -> bool {
+        self.0.name() == other.0.name()
+    }
+}
+
+impl Eq for Named {}
+
+impl Borrow<str> for Named {
+    fn borrow(&self) -> &str {
+        self.0.name()
+    }
+}
+
+/// A removed function on its way out.
+struct Retired {
+    core: CoreRef,
+    step: Step,
+}
+
+enum Step {
+    /// Jobs may be queued.
+    Draining,
+    /// Out of the table; waits for the workers to pass these epochs.
+    Unlisted(Vec<u64>),
+    /// In no deque; waits once more.
+    Unmentioned(Vec<u64>),
+}
+
+impl Shared {
+    pub(crate) fn new(workers: usize, drain_deadline: Duration) -> Shared {
+        let pages = ready::LIMIT.div_ceil(PAGE);
+        Shared {
+            ready: ReadySet::new(),
+            sleep: Sleep::new(),
+            workers: (0..workers).map(|_| WorkerShared::new()).collect(),
+            phase: Phase::new(workers),
+            drain_deadline,
+            users: AtomicUsize::new(1),
+            retired: AtomicUsize::new(0),
+            pages: (0..pages).map(|_| AtomicPtr::new(ptr::null_mut())).collect(),
+            names: Mutex::new(Names {
+                by_name: HashSet::new(),
+                free: Vec::new(),
+                next: 0,
+                retired: Vec::new(),
+                closed: false,
+            }),
+            classes: Mutex::new(Vec::new()),
+        }
+    }
+
+    /// Registers a function whose jobs are stored as `S`.
+    pub(crate) fn register<S>(
+        self: &Arc<Self>,
+        name: &str,
+        recipe: impl FnOnce() -> Recipe,
+    ) -> Result<CoreRef, RegisterError> {
+        check_name(name)?;
+        // Declared before the lock and so dropped after it: the end of a function runs its owner's code.
+        let mut gone = Vec::new();
+        let mut names = self.names.lock();
+        if names.closed {
+            return Err(RegisterError::Closed);
+        }
+        if names.by_name.contains(name) {
+            return Err(RegisterError::NameTaken(name.to_owned()));
+        }
+        if !names.retired.is_empty() {
+            gone.append(&mut self.collect(&mut names));
+        }
+        let index = match names.free.pop() {
+            Some(index) => index,
+            None if names.next as usize >= ready::LIMIT => return Err(RegisterError::TooMany(ready::LIMIT)),
+            None => {
+                names.next += 1;
+                names.next - 1
+            }
+        };
+        self.ready.cover(index as usize);
+        let core = CoreRef::new(self, self.class::<S>(), index, name, recipe());
+        // Ordering: Release, pairs with the Acquire in `function`.
+        self.entry(index as usize).store(core.as_ptr().as_ptr(), Ordering::Release);
+        names.by_name.insert(Named(core.clone()));
+        Ok(core)
+    }
+
+    /// Removes a function: whether there was one of that name.
+    pub(crate) fn remove(&self, name: &str) -> bool {
+        let mut names = self.names.lock();
+        let Some(Named(core)) = names.by_name.take(name) else { return false };
+        core.raise(REMOVED);
+        core.close();
+        names.retired.push(Retired { core, step: Step::Draining });
+        let gone = self.collect(&mut names);
+        drop(names);
+        drop(gone);
+        true
+    }
+
+    pub(crate) fn functions(&self) -> usize {
+        self.names.lock().by_name.len()
+    }
+
+    /// The function with this index, if it is still registered.
+    #[inline(always)]
+    pub(crate) fn function(&self, index: usize) -> Option<NonNull<Core>> {
+        // Ordering: Acquire, pairs with the Release in `entry`.
+        let page = self.pages[index / PAGE].load(Ordering::Acquire);
+        // SAFETY: pages are made once and freed with `self`.
+        let page = unsafe { page.as_ref() }?;
+        // Ordering: Acquire, pairs with the Release in `register`.
+        NonNull::new(page[index % PAGE].load(Ordering::Acquire))
+    }
+
+    /// The table entry of `index`, for a caller who holds the lock on the names.
+    fn entry(&self, index: usize) -> &AtomicPtr<Core> {
+        let page = &self.pages[index / PAGE];
+        // Ordering: Relaxed, writers are serialised by the lock.
+        let mut at = page.load(Ordering::Relaxed);
+        if at.is_null() {
+            at = Box::into_raw(Box::new(std::array::from_fn(|_| AtomicPtr::new(ptr::null_mut()))));
+            // Ordering: Release, pairs with the Acquire in `function`.
+            page.store(at, Ordering::Release);
+        }
+        // SAFETY: made once, freed with `self`.
+        let page: &Page = unsafe { &*at };
+        &page[index % PAGE]
+    }
+
+    /// The pools for jobs stored as `S`.
+    fn class<S>(&self) -> NonNull<Class> {
+        let mut classes = self.classes.lock();
+        // SAFETY: classes live as long as `self`.
+        if let Some(class) = classes.iter().find(|c| unsafe { c.as_ref() }.fits::<S>()) {
+            return *class;
+        }
+        let class = Class::new::<S>(NonNull::from(self), classes.len());
+        let class = NonNull::from(Box::leak(Box::new(class)));
+        classes.push(class);
+        class
+    }
+
+    /// For workers with nothing to do: frees what can be freed.
+    pub(crate) fn collect_idle(&self) {
+        // Ordering: Relaxed, a hint.
+        if self.retired.load(Ordering::Relaxed) > 0
+            && let Some(mut names) = self.names.try_lock()
+        {
+            let gone = self.collect(&mut names);
+            drop(names);
+            drop(gone);
+        }
+    }
+
+    /// Takes each removed function as far on its way out as it goes. Returns those that nobody can hold any more, for
+    /// the caller to drop without the lock.
+    #[must_use]
+    fn collect(&self, names: &mut Names) -> Vec<CoreRef> {
+        let Names { retired, free, .. } = names;
+        let mut gone = Vec::new();
+        for i in (0..retired.len()).rev() {
+            while self.advance(&mut retired[i]) {}
+            if let Step::Unmentioned(epochs) = &retired[i].step
+                && self.passed(epochs)
+            {
+                let core = retired.swap_remove(i).core;
+                free.push(core.index);
+                gone.push(core);
+            }
+        }
+        // Ordering: Relaxed, a hint.
+        self.retired.store(retired.len(), Ordering::Relaxed);
+        gone
+    }
+
+    /// One step of a removed function: whether another may follow at once.
+    fn advance(&self, retired: &mut Retired) -> bool {
+        let core = &retired.core;
+        retired.step = match &retired.step {
+            // SAFETY: the vtable was made for this core.
+            Step::Draining if unsafe { (core.vtable.is_empty)(core) } => {
+                // Ordering: Relaxed, ordered before the epochs by the heavy fence in `epochs`.
+                self.entry(core.index as usize).store(ptr::null_mut(), Ordering::Relaxed);
+                self.ready.clear(core.index as usize);
+                Step::Unlisted(self.epochs())
+            }
+            Step::Unlisted(epochs) if self.passed(epochs) => {
+                if self.workers.iter().any(|w| w.deque.mentions(core.as_ptr().as_ptr())) {
+                    return false;
+                }
+                Step::Unmentioned(self.epochs())
+            }
+            _ => return false,
+        };
+        true
+    }
+
+    /// The workers' epochs, after everything that this thread did before.
+    fn epochs(&self) -> Vec<u64> {
+        fence_heavy();
+        self.workers.iter().map(WorkerShared::epoch).collect()
+    }
+
+    /// Whether each worker has been between two jobs since its epoch was read.
+    fn passed(&self, then: &[u64]) -> bool {
+        self.workers.iter().zip(then).all(|(w, &then)| WorkerShared::is_parked(then) || w.epoch() != then)
+    }
+
+    /// Refuses further registrations. Returns the functions there are.
+    pub(crate) fn close_names(&self) -> Vec<CoreRef> {
+        let mut names = self.names.lock();
+        names.closed = true;
+        let live = names.by_name.iter().map(|n| n.0.clone());
+        live.chain(names.retired.iter().map(|r| r.core.clone())).collect()
+    }
+
+    /// Lets go of every function. All workers have ended.
+    pub(crate) fn forget_functions(&self) {
+        let (live, retired) = {
+            let mut names = self.names.lock();
+            (std::mem::take(&mut names.by_name), std::mem::take(&mut names.retired))
+        };
+        for core in live.into_iter().map(|n| n.0).chain(retired.into_iter().map(|r| r.core)) {
+            if core.flags() & PULLED == 0 {
+                core.drop_body();
+            }
+        }
+    }
+
+    /// Name of the function that worker `i` is running a job of.
+    pub(crate) fn running_name(&self, i: usize) -> Option<String> {
+        // The lock keeps removed functions from being freed while their name is read.
+        let _names = self.names.lock();
+        let core = self.workers[i].running()?;
+        // SAFETY: a worker that is inside a job keeps its function from being freed, see the module.
+        Some(unsafe { core.as_ref() }.name().to_owned())
+    }
+}
+
+/// Whether a name can be used.
+fn check_name(name: &str) -> Result<(), RegisterError> {
+    let why = if name.is_empty() {
+        "it is empty; give it at least one character".to_owned()
+    } else if name.len() > NAME_BYTES {
+        format!("it has {} bytes, the limit is {NAME_BYTES}", name.len())
+    } else if let Some(at) = name.bytes().position(|b| b == 0) {
+        format!("{name:?} holds a NUL at byte {at}, which ends a name on the wire")
+    } else {
+        return Ok(());
+    };
+    Err(RegisterError::InvalidName(why))
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        for class in self.classes.lock().drain(..) {
+            // SAFETY: made by `Box::leak` in `class`; every core that used it is gone, for each holds a count on us.
+            drop(unsafe { Box::from_raw(class.as_ptr()) });
+        }
+        for page in &self.pages {
+            // Ordering: Relaxed, `&mut self`: nobody else is left.
+            let page = page.load(Ordering::Relaxed);
+            if !page.is_null() {
+                // SAFETY: made by `Box::into_raw` in `entry`, freed once.
+                drop(unsafe { Box::from_raw(page) });
+            }
+        }
+    }
+}

@@ -1,0 +1,287 @@
+//! The typed half of the scheduler: what a [`Vtable`] points to for one function.
+
+use super::core::{Core, Node, PULLED, Recipe, Vtable};
+use super::worker::{Running, Worker};
+use crate::error::{JobError, Panic};
+use crate::job::slot::ResultSlot;
+use crate::queue::block::{JobSlot, Shape, detached};
+use crate::queue::lane::{Claim, Span};
+use crate::queue::pool::Link;
+use crate::sync::prefetch_write;
+use std::any::Any;
+use std::marker::PhantomData;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ptr::NonNull;
+
+/// Arguments above this size are boxed: one allocation a job, for jobs that move over half a kilobyte.
+const INLINE_BYTES: usize = 512;
+
+/// Whether arguments of type `A` lie in the queue itself.
+pub(crate) const fn is_inline<A>() -> bool {
+    size_of::<A>() <= INLINE_BYTES
+}
+
+/// How an argument is stored.
+pub(crate) trait Stored {
+    type Arg;
+    fn wrap(arg: Self::Arg) -> Self;
+    fn unwrap(self) -> Self::Arg;
+}
+
+/// The argument itself.
+pub(crate) struct Inline<A>(A);
+
+impl<A> Stored for Inline<A> {
+    type Arg = A;
+    #[inline(always)]
+    fn wrap(arg: A) -> Self {
+        Inline(arg)
+    }
+    #[inline(always)]
+    fn unwrap(self) -> A {
+        self.0
+    }
+}
+
+impl<A> Stored for Box<A> {
+    type Arg = A;
+    fn wrap(arg: A) -> Self {
+        Box::new(arg)
+    }
+    fn unwrap(self) -> A {
+        *self
+    }
+}
+
+/// A function with a body of type `F`.
+struct Typed<S, R, F>(PhantomData<fn(S, R, F)>);
+
+/// The recipe of a function with a body.
+pub(crate) fn with_body<A, R, F>(body: F) -> Recipe
+where
+    A: Send + 'static,
+    R: Send + 'static,
+    F: Fn(A) -> R + Send + Sync + 'static,
+{
+    let vtable = if is_inline::<A>() { &Typed::<Inline<A>, R, F>::TABLE } else { &Typed::<Box<A>, R, F>::TABLE };
+    Recipe { vtable, body: Box::into_raw(Box::new(body)).cast(), pulled: false }
+}
+
+/// What is done with the jobs of a function besides running them, whether or not it has a body.
+pub(crate) struct Discard<S, R>(PhantomData<fn(S, R)>);
+
+impl<S: Stored, R> Discard<S, R> {
+    /// Ends a job as cancelled.
+    unsafe fn job(slot: &JobSlot<S>) {
+        // SAFETY: the caller has claimed the job.
+        let (control, stored) = unsafe { slot.take() };
+        Self::taken(control, stored);
+    }
+
+    /// Ends a job that was moved out as cancelled.
+    pub(crate) fn taken(control: *mut ResultSlot, stored: S) {
+        let dropped = catch_unwind(AssertUnwindSafe(|| {
+            if control != detached() {
+                // SAFETY: the job's side of its slot; a control word other than `detached` is one.
+                unsafe { ResultSlot::complete::<R>(NonNull::new_unchecked(control), Err(JobError::Cancelled)) };
+            }
+            drop(stored);
+        }));
+        if let Err(payload) = dropped {
+            swallow(payload);
+        }
+    }
+
+    pub(crate) unsafe fn span(core: &Core, span: Span) -> usize {
+        for i in span.start..span.start + span.len {
+            // SAFETY: claimed by the caller; the block is of this core's shape.
+            unsafe { Self::job(Shape::<S>::slot(span.block, i)) };
+        }
+        // SAFETY: each slot was used once.
+        unsafe { Shape::<S>::finish(&core.class().blocks, span.block, span.len) };
+        span.len
+    }
+
+    pub(crate) unsafe fn node(core: &Core, node: NonNull<Link>) {
+        // SAFETY: nodes of this core's class hold an `S`.
+        unsafe { Self::job(&node.cast::<Node<S>>().as_ref().job) };
+        core.class().nodes.put(node);
+    }
+
+    pub(crate) unsafe fn queued(core: &Core) -> usize {
+        let mut total = 0;
+        while let Claim::Jobs(span) = core.lane.claim::<S>(&core.class().blocks, usize::MAX) {
+            // SAFETY: claimed above.
+            total += unsafe { Self::span(core, span) };
+        }
+        total
+    }
+
+    pub(crate) unsafe fn is_empty(core: &Core) -> bool {
+        core.lane.is_empty::<S>()
+    }
+}
+
+impl<S, A, R, F> Typed<S, R, F>
+where
+    S: Stored<Arg = A>,
+    F: Fn(A) -> R,
+{
+    const TABLE: Vtable = Vtable {
+        run_ready: Self::run_ready,
+        run_span: Self::run_span,
+        run_node: Self::run_node,
+        discard_span: Discard::<S, R>::span,
+        discard_node: Discard::<S, R>::node,
+        discard_queued: Discard::<S, R>::queued,
+        is_empty: Discard::<S, R>::is_empty,
+        queued: |core| core.lane.len::<S>(),
+        drop_body: Self::drop_body,
+        closed: |_| (),
+    };
+
+    unsafe fn drop_body(body: *mut ()) {
+        // SAFETY: made by `Box::into_raw` in `with_body` for this type.
+        drop(unsafe { Box::from_raw(body.cast::<F>()) });
+    }
+
+    unsafe fn run_ready(worker: &Worker, core: &Core) -> bool {
+        debug_assert_eq!(core.flags() & PULLED, 0);
+        let shared = worker.shared();
+        let claim = core.lane.claim::<S>(&core.class().blocks, usize::MAX);
+        let emptied = core.lane.is_empty::<S>();
+        if emptied {
+            shared.ready.clear(core.index as usize);
+            if !core.lane.is_empty::<S>() {
+                shared.ready.set(core.index as usize);
+            }
+        }
+        let Claim::Jobs(span) = claim else { return false };
+        worker.claimed(span.len, emptied);
+        // SAFETY: claimed above.
+        unsafe { Self::run_span(worker, core, span) };
+        true
+    }
+
+    unsafe fn run_span(worker: &Worker, core: &Core, span: Span) {
+        // SAFETY: the body lives until the engine has ended, and this worker is part of it.
+        let body = unsafe { &*core.body_ptr().cast::<F>() };
+        Self::prefetch_results(span);
+        let claim = worker.claim();
+        let mut remaining = claim.open(NonNull::from(core), span.block, span.start, span.len);
+        let mut ran = 0;
+        let outer = worker.running.replace(Running { function: core, job: detached() });
+        loop {
+            let caught = catch_unwind(AssertUnwindSafe(|| {
+                while let Some(i) = claim.start(&mut remaining) {
+                    ran += 1;
+                    // SAFETY: the claim gave job `i` to this call.
+                    unsafe { Self::run_job(worker, body, Shape::<S>::slot(span.block, i)) };
+                }
+            }));
+            match caught {
+                Ok(()) => break,
+                Err(payload) => worker_panicked::<R>(worker, payload),
+            }
+        }
+        claim.close();
+        worker.running.set(outer);
+        worker.ran(ran);
+        // SAFETY: these jobs were moved out; others of the span were revoked and are their taker's to finish.
+        unsafe { Shape::<S>::finish(&core.class().blocks, span.block, ran) };
+    }
+
+    /// Fetches the result slots of a span while its first jobs run: each is a line that another core wrote last.
+    #[inline(always)]
+    fn prefetch_results(span: Span) {
+        for i in span.start..span.start + span.len {
+            // SAFETY: claimed by the caller; the block is of this core's shape.
+            let control = unsafe { Shape::<S>::slot(span.block, i) }.peek();
+            if control == detached() {
+                // Jobs with and without handles are seldom mixed: not worth a pass over the rest.
+                return;
+            }
+            prefetch_write(control);
+        }
+    }
+
+    unsafe fn run_node(worker: &Worker, core: &Core, node: NonNull<Link>) {
+        // SAFETY: the body lives until the engine has ended, and this worker is part of it.
+        let body = unsafe { &*core.body_ptr().cast::<F>() };
+        // SAFETY: nodes of this core's class hold an `S`.
+        let job = unsafe { &node.cast::<Node<S>>().as_ref().job };
+        // SAFETY: the deque gave the node to this call.
+        let (control, stored) = unsafe { job.take() };
+        worker.free_node(core.class(), node);
+        let outer = worker.running.replace(Running { function: core, job: detached() });
+        // SAFETY: moved out above.
+        let caught =
+            catch_unwind(AssertUnwindSafe(|| unsafe { Self::run_taken(worker, body, control, stored.unwrap()) }));
+        if let Err(payload) = caught {
+            worker_panicked::<R>(worker, payload);
+        }
+        worker.running.set(outer);
+        worker.ran(1);
+    }
+
+    #[inline(always)]
+    unsafe fn run_job(worker: &Worker, body: &F, job: &JobSlot<S>) {
+        // SAFETY: passed on from the caller.
+        let (control, stored) = unsafe { job.take() };
+        // SAFETY: moved out above.
+        unsafe { Self::run_taken(worker, body, control, stored.unwrap()) }
+    }
+
+    #[inline(always)]
+    unsafe fn run_taken(worker: &Worker, body: &F, control: *mut ResultSlot, arg: A) {
+        if control == detached() {
+            drop(body(arg));
+            return;
+        }
+        // SAFETY: a control word is null, `detached` or a slot; a taken job's is not null.
+        let slot = unsafe { NonNull::new_unchecked(control) };
+        // SAFETY: the slab's slots live as long as the process.
+        if !unsafe { slot.as_ref() }.begin() {
+            worker.cancelled();
+            // SAFETY: the job's side, last use.
+            unsafe { ResultSlot::complete::<R>(slot, Err(JobError::Cancelled)) };
+            drop(arg);
+            return;
+        }
+        worker.set_job(control);
+        let result = body(arg);
+        worker.set_job(detached());
+        // SAFETY: the job's side, last use.
+        unsafe { ResultSlot::complete::<R>(slot, Ok(result)) };
+    }
+}
+
+/// A body (or a drop, or a waker) panicked: reports it to the job's handle, if it has one and is not finished.
+#[cold]
+#[inline(never)]
+fn worker_panicked<R>(worker: &Worker, payload: Box<dyn Any + Send>) {
+    worker.panicked();
+    let control = worker.running.get().job;
+    if control == detached() {
+        swallow(payload);
+        return;
+    }
+    worker.set_job(detached());
+    // SAFETY: `set_job` was given the slot of the job that was running.
+    let slot = unsafe { NonNull::new_unchecked(control) };
+    let told = catch_unwind(AssertUnwindSafe(|| {
+        // SAFETY: the job's side, last use.
+        unsafe { ResultSlot::complete::<R>(slot, Err(JobError::Panicked(Panic::new(payload)))) };
+    }));
+    if let Err(payload) = told {
+        swallow(payload);
+    }
+}
+
+/// Drops a panic payload whose own drop may panic.
+pub(crate) fn swallow(payload: Box<dyn Any + Send>) {
+    if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+        // A payload that panics while it is dropped for a panic: leaking it is what is left.
+        std::mem::forget(again);
+    }
+}

@@ -1,0 +1,322 @@
+//! How an engine ends: close, drain, discard, join.
+//!
+//! 1. *Draining*: submits from outside are refused by a flag; jobs may still submit, so that a tree that has begun can
+//!    finish. Workers go on.
+//! 2. *Ended*: the last worker to fall asleep while draining found nothing, after everybody else had: it closes every
+//!    lane. A submit that raced with the flag either comes before the close and is run, or is refused by it.
+//! 3. Workers leave when they find nothing after that. The last one drops the bodies.
+//!
+//! *Discarding* goes straight to the second state, and ends whatever is queued, claimed and not started as cancelled.
+
+use super::core::DRAINING;
+use super::registry::Shared;
+use super::worker::Worker;
+use crate::queue::lane::Span;
+use crate::sync::{AtomicBool, AtomicU8, AtomicUsize, Condvar, Mutex, Ordering};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+const OPEN: u8 = 0;
+const STATE_DRAINING: u8 = 1;
+const ENDED: u8 = 2;
+
+/// How long the end of workers that run nothing is waited for after a deadline: they are on their way out.
+const LEAVE_GRACE: Duration = Duration::from_secs(1);
+
+/// Where in its life an engine is, and a few words that workers read often and write rarely.
+pub(crate) struct Phase {
+    state: AtomicU8,
+    discarding: AtomicBool,
+    /// A parked worker looks after stuck claims from time to time.
+    watcher: AtomicBool,
+    /// Workers that wait inside a job.
+    blocked: AtomicUsize,
+    discarded: AtomicUsize,
+    workers: usize,
+    alive: Mutex<Alive>,
+    ended: Condvar,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+/// Workers that have not ended.
+struct Alive {
+    workers: usize,
+    /// All have ended, and the bodies are dropped.
+    over: bool,
+}
+
+impl Phase {
+    pub(crate) fn new(workers: usize) -> Phase {
+        Phase {
+            state: AtomicU8::new(OPEN),
+            discarding: AtomicBool::new(false),
+            watcher: AtomicBool::new(false),
+            blocked: AtomicUsize::new(0),
+            discarded: AtomicUsize::new(0),
+            workers,
+            alive: Mutex::new(Alive { workers, over: false }),
+            ended: Condvar::new(),
+            threads: Mutex::new(Vec::new()),
+        }
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        // Ordering: Acquire, pairs with the Release in `start_drain`.
+        self.state.load(Ordering::Acquire) == STATE_DRAINING
+    }
+
+    pub(crate) fn has_ended(&self) -> bool {
+        // Ordering: Acquire, pairs with the Release in `finish_drain`: the lanes are closed.
+        self.state.load(Ordering::Acquire) == ENDED
+    }
+
+    #[inline(always)]
+    pub(crate) fn is_discarding(&self) -> bool {
+        // Ordering: Relaxed, jobs that start before it is seen were started before it.
+        self.discarding.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn discarded(&self, n: usize) {
+        // Ordering: Relaxed, counter only.
+        self.discarded.fetch_add(n, Ordering::Relaxed);
+    }
+
+    fn start_drain(&self) {
+        // Ordering: Release, pairs with the Acquire in `is_draining`; Relaxed on failure, it has begun before.
+        let _ = self.state.compare_exchange(OPEN, STATE_DRAINING, Ordering::Release, Ordering::Relaxed);
+    }
+
+    // Watching.
+
+    pub(crate) fn has_watcher(&self) -> bool {
+        // Ordering: Relaxed, a hint.
+        self.watcher.load(Ordering::Relaxed)
+    }
+
+    /// Takes the watch, unless somebody has it.
+    pub(crate) fn start_watch(&self) -> bool {
+        // Ordering: Relaxed, a hint.
+        !self.watcher.swap(true, Ordering::Relaxed)
+    }
+
+    pub(crate) fn stop_watch(&self, watching: bool) {
+        if watching {
+            // Ordering: Relaxed, a hint.
+            self.watcher.store(false, Ordering::Relaxed);
+        }
+    }
+
+    // Waiting inside jobs.
+
+    /// This worker is about to block inside a job: `false` when none would be left to run jobs.
+    pub(crate) fn block(&self) -> bool {
+        // Ordering: Relaxed, counter only: of several that race, the last one is refused.
+        let before = self.blocked.fetch_add(1, Ordering::Relaxed);
+        if before + 1 >= self.workers {
+            self.unblock();
+            return false;
+        }
+        true
+    }
+
+    pub(crate) fn unblock(&self) {
+        // Ordering: Relaxed, counter only.
+        self.blocked.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    // Threads.
+
+    pub(crate) fn started(&self, threads: Vec<JoinHandle<()>>) {
+        *self.threads.lock() = threads;
+    }
+
+    /// Waits until every worker has left, or until `until`: whether they have.
+    fn wait_ended(&self, until: Option<Instant>) -> bool {
+        let mut alive = self.alive.lock();
+        while !alive.over {
+            match until {
+                None => self.ended.wait(&mut alive),
+                Some(until) if self.ended.wait_until(&mut alive, until).timed_out() => return alive.over,
+                Some(_) => {}
+            }
+        }
+        true
+    }
+
+    fn join(&self) {
+        let threads = std::mem::take(&mut *self.threads.lock());
+        for thread in threads {
+            // A worker catches what jobs throw; there is no result to look at.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// How an engine was asked to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Shutdown {
+    /// Run everything that was accepted, however long it takes.
+    Drain,
+    /// Run what was accepted for at most this long, then go on as `Discard`, without waiting for bodies that still run.
+    DrainFor(Duration),
+    /// End queued jobs as cancelled; wait for the bodies that run.
+    Discard,
+}
+
+/// What a shutdown left behind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Drained {
+    /// Every worker has ended: no body runs any more.
+    pub complete: bool,
+    /// Jobs that were accepted and ended as cancelled instead of running.
+    pub discarded: usize,
+    /// Functions whose bodies had not returned, one entry a body.
+    pub running: Vec<String>,
+}
+
+impl Shared {
+    /// Ends the engine. On one of its own workers, inside a job, it begins the end and does not wait.
+    pub(crate) fn shutdown(self: &Arc<Self>, mode: Shutdown) -> Drained {
+        for core in self.close_names() {
+            core.raise(DRAINING);
+        }
+        self.phase.start_drain();
+        let discard = mode == Shutdown::Discard;
+        if discard {
+            self.discard();
+        }
+        self.sleep.wake_all();
+        let inside = Worker::with_current(|w| w.is_some_and(|w| Arc::ptr_eq(w.shared(), self)));
+        if inside {
+            return self.report(false);
+        }
+        let until = match mode {
+            Shutdown::DrainFor(limit) => Instant::now().checked_add(limit),
+            _ => None,
+        };
+        if self.phase.wait_ended(until) {
+            self.phase.join();
+            return self.report(true);
+        }
+        self.discard();
+        let ended = self.wait_for_the_idle();
+        if ended {
+            self.phase.join();
+        }
+        self.report(ended)
+    }
+
+    fn report(&self, complete: bool) -> Drained {
+        let running = if complete { Vec::new() } else { self.running_names() };
+        // Ordering: Relaxed, counter only.
+        Drained { complete, discarded: self.phase.discarded.load(Ordering::Relaxed), running }
+    }
+
+    fn running_names(&self) -> Vec<String> {
+        (0..self.workers.len()).filter_map(|i| self.running_name(i)).collect()
+    }
+
+    /// Waits until the workers that are not inside a body have left: whether all have.
+    fn wait_for_the_idle(&self) -> bool {
+        let until = Instant::now() + LEAVE_GRACE;
+        loop {
+            if self.phase.wait_ended(Some(Instant::now() + LEAVE_GRACE / 100)) {
+                return true;
+            }
+            let alive = self.phase.alive.lock().workers;
+            if (alive > 0 && self.running_names().len() >= alive) || Instant::now() >= until {
+                return false;
+            }
+        }
+    }
+
+    /// The last worker has fallen asleep while draining; or the queues are about to be discarded.
+    pub(crate) fn finish_drain(&self) {
+        for core in self.close_names() {
+            core.raise(DRAINING);
+            core.close();
+        }
+        // Ordering: Release, pairs with the Acquire in `has_ended`.
+        self.phase.state.store(ENDED, Ordering::Release);
+        self.sleep.wake_all();
+    }
+
+    /// Ends everything that has not started as cancelled.
+    fn discard(&self) {
+        // Ordering: Relaxed, see `is_discarding`.
+        self.phase.discarding.store(true, Ordering::Relaxed);
+        self.finish_drain();
+        // Held to the end: the functions of the jobs that are taken below stay alive.
+        let cores = self.close_names();
+        for core in &cores {
+            // SAFETY: the vtable was made for this core.
+            let n = unsafe { (core.vtable.discard_queued)(core) };
+            self.phase.discarded(n);
+        }
+        for worker in &self.workers {
+            // SAFETY: an open claim has jobs that are not done with, so its function is not freed.
+            while let Some(taken) = worker.claim.revoke(|core| unsafe { super::core::CoreRef::keep(core) }) {
+                let span = Span { block: taken.block, start: taken.start, len: taken.len };
+                // SAFETY: revoked for this call.
+                let n = unsafe { (taken.function.vtable.discard_span)(&taken.function, span) };
+                self.phase.discarded(n);
+            }
+            self.discard_nested(worker);
+        }
+        self.sleep.wake_all();
+    }
+
+    /// Empties a worker's deque.
+    fn discard_nested(&self, worker: &super::worker::WorkerShared) {
+        while let Some((core, node)) = worker.deque.steal() {
+            // SAFETY: the caller holds every function there is.
+            let core = unsafe { core.as_ref() };
+            // SAFETY: the vtable was made for this core, and the deque gave the node to this call.
+            unsafe { (core.vtable.discard_node)(core, node) };
+            self.phase.discarded(1);
+        }
+    }
+
+    /// A worker ends. The last one drops the bodies, so that a body that holds its own function does not keep it.
+    pub(crate) fn leave(&self) {
+        let left = {
+            let mut alive = self.phase.alive.lock();
+            alive.workers -= 1;
+            alive.workers
+        };
+        if left == 0 {
+            self.forget_functions();
+            self.phase.alive.lock().over = true;
+            self.phase.ended.notify_all();
+        }
+    }
+
+    /// Workers `from..` could not be started; those before them end.
+    pub(crate) fn abandon_start(self: &Arc<Self>, from: usize) {
+        for _ in from..self.workers.len() {
+            self.leave();
+        }
+        if from > 0 {
+            self.shutdown(Shutdown::Discard);
+        }
+    }
+
+    /// Whether an engine handle is the last: the caller then ends the engine.
+    pub(crate) fn drop_user(&self) -> bool {
+        // Ordering: AcqRel, the last user's end comes after all others' uses.
+        self.users.fetch_sub(1, Ordering::AcqRel) == 1
+    }
+
+    pub(crate) fn add_user(&self) {
+        // Ordering: Relaxed, counter only.
+        self.users.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Whether every worker sleeps, after the caller looked for work and found none.
+    pub(crate) fn all_asleep(&self) -> bool {
+        self.sleep.counts_in_order().sleepers() as usize == self.workers.len()
+    }
+}

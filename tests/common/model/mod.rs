@@ -1,0 +1,15 @@
+//! Operations of an engine, checked one by one against a sequential model.
+//!
+//! The engine has one worker, held in a gate while operations are applied, so what is queued where is known exactly.
+//! [`Operation::Run`](operation::Operation::Run) opens the gate, waits until everything queued has run, and closes it
+//! again. The property test draws operations, the fuzz target and its replay decode them from bytes.
+
+pub(crate) mod driver;
+pub(crate) mod operation;
+pub(crate) mod reference;
+
+/// Decodes `bytes`, which may be any, and runs them.
+pub(crate) fn run_bytes(bytes: &[u8]) {
+    let (operations, finish) = operation::decode(bytes);
+    driver::run(&operations, finish);
+}
