@@ -15,11 +15,11 @@ use crate::error::JobError;
 use crate::function::Function;
 use crate::job::id::JobId;
 use crate::job::slot::ResultSlot;
-use crate::queue::block::detached;
+use crate::queue::block::{Shape, detached};
 use crate::queue::lane::Claim;
 use crate::sched::core::{Core, CoreRef, Recipe, Vtable};
 use crate::sched::run::{Discard, Inline, Stored, is_inline};
-use crate::sync::{AtomicU64, AtomicUsize, Mutex, Ordering, load_after_rmw};
+use crate::sync::{AtomicU64, AtomicUsize, Mutex, Ordering, global, load_after_rmw};
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::marker::PhantomData;
@@ -91,9 +91,10 @@ impl<S: Stored, R> Untyped<S, R> {
     const TABLE: Vtable = Vtable {
         run_ready: |_, _| unreachable!("jobs without a body are not in the ready set"),
         run_span: |_, _, _| unreachable!("workers do not claim jobs without a body"),
-        run_node: |_, _, _| unreachable!("jobs without a body are not in a deque"),
+        run_nested: |_, _, _| unreachable!("jobs without a body are not in a deque"),
+        panicked: |_, _| unreachable!("workers do not run jobs without a body"),
         discard_span: Discard::<S, R>::span,
-        discard_node: Discard::<S, R>::node,
+        discard_nested: Discard::<S, R>::nested,
         discard_queued: Self::discard_queued,
         is_empty: Self::is_empty,
         queued: Self::queued,
@@ -249,8 +250,10 @@ struct Members<A, R> {
     cursor: usize,
 }
 
-/// Tickets of parked sets, process-wide: later is greater.
-static TICKETS: std::sync::LazyLock<AtomicU64> = std::sync::LazyLock::new(|| AtomicU64::new(0));
+global! {
+    /// Tickets of parked sets, process-wide: later is greater.
+    static TICKETS: AtomicU64 = AtomicU64::new(0);
+}
 
 impl<A: Send + 'static, R: Send + 'static> ConsumerSet<A, R> {
     pub(crate) fn new() -> Self {
@@ -450,9 +453,11 @@ impl<A: Send + 'static, R: Send + 'static> Pulled<A, R> {
     fn claim_one<S: Stored<Arg = A>>(core: &Core) -> Option<(*mut ResultSlot, S)> {
         let Claim::Jobs(span) = core.lane.claim::<S>(&core.class().blocks, 1) else { return None };
         // SAFETY: claimed above, one slot.
-        let job = unsafe { crate::queue::block::Shape::<S>::slot(span.block, span.start).take() };
+        let slot = unsafe { Shape::<S>::slot(span.block, span.start) };
+        // SAFETY: as above, taken once.
+        let job = unsafe { slot.take() };
         // SAFETY: moved out above.
-        unsafe { crate::queue::block::Shape::<S>::finish(&core.class().blocks, span.block, 1) };
+        unsafe { Shape::<S>::finish(&core.class().blocks, span.block, 1) };
         Some(job)
     }
 

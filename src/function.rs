@@ -6,12 +6,12 @@ use crate::handle::JobHandle;
 use crate::job::slot::ResultSlot;
 use crate::queue::block::{Shape, detached};
 use crate::queue::lane::Refused;
-use crate::sched::core::{Core, CoreRef, Node, PULLED, REMOVED};
-use crate::sched::run::{Inline, Stored, is_inline};
+use crate::sched::core::{Core, CoreRef, PULLED, REMOVED};
+use crate::sched::run::{self, Inline, Stored, is_inline};
 use crate::sched::worker::Worker;
 use std::fmt;
 use std::marker::PhantomData;
-use std::ptr::{self, NonNull};
+use std::ptr;
 
 /// Jobs of a batch that are handed to the queue at a time.
 const BATCH: usize = 64;
@@ -105,12 +105,9 @@ impl<A: Send + 'static, R: Send + 'static> Function<A, R> {
         });
         match sent {
             Ok(()) => Ok(Batch::new(handles)),
-            Err(rest) => Err(BatchError {
-                accepted: handles.len(),
-                handles: Batch::new(handles),
-                rest,
-                full: !self.is_closed(),
-            }),
+            Err(rest) => {
+                Err(BatchError { accepted: handles.len(), handles: Batch::new(handles), rest, full: !self.is_closed() })
+            }
         }
     }
 
@@ -140,22 +137,26 @@ impl<A: Send + 'static, R: Send + 'static> Function<A, R> {
         }
     }
 
+    /// The nested path is small and inlined where jobs submit jobs; the other is one call.
     #[inline(always)]
     fn queue_stored<S: Stored<Arg = A>>(&self, control: *mut ResultSlot, stored: S) -> Result<(), SubmitError<A>> {
         let core = &*self.core;
-        Worker::with_current(|worker| {
-            if let Some(worker) = worker {
-                return self.queue_inside(worker, control, stored);
-            }
-            if core.flags() != 0 {
-                return self.queue_special(control, stored);
-            }
-            Self::push(core, control, stored)
-        })
+        // SAFETY: used within this call.
+        if let Some(worker) = unsafe { Worker::current() }
+            && ptr::eq(worker.shared(), core.shared())
+            && core.flags() & (PULLED | REMOVED) == 0
+        {
+            return match run::pack(worker, core, control, stored) {
+                Ok(()) => Ok(()),
+                // The deque is full: the job goes where those from outside go.
+                Err(stored) => Self::push(core, control, stored),
+            };
+        }
+        if core.flags() == 0 { Self::push(core, control, stored) } else { self.queue_special(control, stored) }
     }
 
     /// Into the function's own queue.
-    #[inline(always)]
+    #[inline(never)]
     fn push<S: Stored<Arg = A>>(core: &Core, control: *mut ResultSlot, stored: S) -> Result<(), SubmitError<A>> {
         if let Err(refused) = core.lane.push(&core.class().blocks, control, stored) {
             return Err(Self::refused(refused));
@@ -178,7 +179,7 @@ impl<A: Send + 'static, R: Send + 'static> Function<A, R> {
         }
     }
 
-    /// Outside a worker, for a function that is closed, closing, or pulled.
+    /// For a function that is closed, closing, or pulled.
     #[cold]
     fn queue_special<S: Stored<Arg = A>>(&self, control: *mut ResultSlot, stored: S) -> Result<(), SubmitError<A>> {
         let core = &*self.core;
@@ -189,40 +190,6 @@ impl<A: Send + 'static, R: Send + 'static> Function<A, R> {
         // SAFETY: a pulled function made for `A` and `R`.
         unsafe { crate::consumer::announce(core) };
         Ok(())
-    }
-
-    /// On a worker thread, of this engine or another.
-    #[inline]
-    fn queue_inside<S: Stored<Arg = A>>(
-        &self,
-        worker: &Worker,
-        control: *mut ResultSlot,
-        stored: S,
-    ) -> Result<(), SubmitError<A>> {
-        let core = &*self.core;
-        if !ptr::eq(&**worker.shared(), core.shared()) || core.flags() & PULLED != 0 {
-            if core.flags() != 0 {
-                return self.queue_special(control, stored);
-            }
-            return Self::push(core, control, stored);
-        }
-        if core.flags() & REMOVED != 0 {
-            return Err(SubmitError::Closed(stored.unwrap()));
-        }
-        let Some(node) = worker.node(core.class()) else {
-            return Self::push(core, control, stored);
-        };
-        // SAFETY: nodes of this core's class hold an `S`.
-        let slot = unsafe { &node.cast::<Node<S>>().as_ref().job };
-        slot.publish(control, stored);
-        if worker.push(NonNull::from(core), node) {
-            return Ok(());
-        }
-        // The deque is full: the job goes where those from outside go.
-        // SAFETY: published above and not shared.
-        let (control, stored) = unsafe { slot.take() };
-        worker.free_node(core.class(), node);
-        Self::push(core, control, stored)
     }
 
     /// Feeds the arguments to `queue` in chunks; on a refusal returns the rest.

@@ -78,7 +78,7 @@ impl<R> JobHandle<R> {
     /// Blocks until done: `false` when that would never happen.
     fn block(&self) -> bool {
         let wait = || {
-            self.slot().wait(None);
+            ResultSlot::wait(self.slot, None);
         };
         Worker::with_current(|worker| match worker {
             Some(worker) => worker.wait_inside(self.slot, wait),
@@ -103,7 +103,7 @@ impl<R> JobHandle<R> {
                     worker.help(self.slot);
                 }
             });
-            if !self.slot().wait(Some(limit)) {
+            if !ResultSlot::wait(self.slot, Some(limit)) {
                 return Err(self);
             }
         }
@@ -152,7 +152,7 @@ impl<R> Future for JobHandle<R> {
         if self.slot().is_cancel_granted() {
             return Poll::Ready(Err(JobError::Cancelled));
         }
-        match self.slot().poll(cx) {
+        match ResultSlot::poll(self.slot, cx) {
             Poll::Pending => Poll::Pending,
             Poll::Ready(()) => {
                 let slot = std::mem::replace(&mut self.slot, NonNull::dangling());

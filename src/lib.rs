@@ -44,6 +44,9 @@ mod error;
 mod function;
 mod handle;
 mod job;
+#[cfg(layshaft_loom)]
+#[doc(hidden)]
+pub mod model;
 mod queue;
 mod running;
 mod sched;

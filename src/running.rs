@@ -15,11 +15,11 @@ use std::sync::Arc;
 pub fn current() -> Option<Running> {
     Worker::with_current(|worker| {
         let worker = worker?;
-        let running = worker.running.get();
+        let running = worker.running();
         (!running.function.is_null()).then(|| Running {
             function: running.function,
             job: running.job,
-            shared: Arc::clone(worker.shared()),
+            shared: Arc::clone(worker.shared_arc()),
             here: PhantomData,
         })
     })
@@ -39,7 +39,7 @@ impl Running {
     fn check(&self) -> bool {
         Worker::with_current(|worker| {
             worker.is_some_and(|w| {
-                let now = w.running.get();
+                let now = w.running();
                 std::ptr::eq(now.function, self.function) && std::ptr::eq(now.job, self.job)
             })
         })

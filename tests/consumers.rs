@@ -151,10 +151,7 @@ fn cancel_finds_queued_jobs_only() {
     assert!(completer.is_cancelled());
     completer.complete(number + 5);
     let ends: Vec<_> = handles.into_iter().map(outcome).collect();
-    assert!(matches!(
-        ends[..],
-        [Ok(5), Err(JobError::Cancelled), Err(JobError::Cancelled), Err(JobError::Lost)]
-    ));
+    assert!(matches!(ends[..], [Ok(5), Err(JobError::Cancelled), Err(JobError::Cancelled), Err(JobError::Lost)]));
     drop((engine, function, set, token));
     live.assert_balanced();
 }

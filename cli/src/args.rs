@@ -4,6 +4,9 @@ use crate::builtin::Builtin;
 use clap::{Parser, Subcommand, value_parser};
 use std::path::PathBuf;
 
+/// More are a typing error rather than a wish.
+const MOST_WORKERS: i64 = 1024;
+
 /// Runs functions over many inputs on a lock-free, work-stealing engine
 #[derive(Debug, Parser)]
 #[command(name = "layshaft", version, after_help = "Exit codes: 0 ok, 1 a job failed, 2 usage")]
@@ -37,7 +40,7 @@ pub(crate) struct Map {
     pub(crate) inputs: Vec<PathBuf>,
 
     /// Worker threads [default: one a core]
-    #[arg(long, short, value_name = "N", value_parser = value_parser!(u16).range(1..))]
+    #[arg(long, short, value_name = "N", value_parser = value_parser!(u16).range(1..=MOST_WORKERS))]
     pub(crate) jobs: Option<u16>,
 
     /// Print no summary

@@ -7,11 +7,14 @@ mod builtin;
 mod histogram;
 mod map;
 mod name;
+mod run;
 mod summary;
 mod walk;
 mod window;
 
 use clap::Parser;
+use std::fmt::Display;
+use std::io::Write;
 use std::process::ExitCode;
 
 #[global_allocator]
@@ -28,4 +31,9 @@ fn main() -> ExitCode {
         args::Command::Map(options) => map::run(options),
         args::Command::Bench(options) => bench::run(options),
     })
+}
+
+/// A message to the user, in one write. One that cannot be shown has nowhere else to go.
+fn complain(mut errors: impl Write, message: impl Display) {
+    let _ = errors.write_all(format!("layshaft: {message}\n").as_bytes());
 }

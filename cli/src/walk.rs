@@ -23,7 +23,7 @@ pub(crate) struct Unreadable {
 /// Memory follows the widest folders on one path, not the number of files.
 pub(crate) fn files(inputs: &[PathBuf]) -> impl Iterator<Item = Result<PathBuf, Unreadable>> {
     inputs.iter().flat_map(|input| {
-        let is_folder = input != STDIN && fs::metadata(input).is_ok_and(|found| found.is_dir());
+        let is_folder = input.as_os_str() != STDIN && fs::metadata(input).is_ok_and(|found| found.is_dir());
         let file = (!is_folder).then(|| Ok(input.clone()));
         let below = is_folder.then(|| below(input));
         file.into_iter().chain(below.into_iter().flatten())

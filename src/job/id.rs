@@ -9,7 +9,7 @@ pub struct JobId(u64);
 
 impl JobId {
     pub(crate) fn new(slot: u32, generation: u32) -> JobId {
-        JobId(u64::from(generation) << 32 | u64::from(slot))
+        JobId((u64::from(generation) << 32) | u64::from(slot))
     }
 
     /// The id as a number.

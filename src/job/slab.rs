@@ -1,4 +1,4 @@
-//! Where result slots live: two process-wide pools (small and large), and a cache of free slots in each thread.
+//! Where result slots live: three process-wide pools, one a size, and a cache of free slots in each thread.
 //!
 //! Slots are process-wide because a handle may outlive its engine. The cache makes the common case, submit and wait on
 //! one thread, touch nothing shared; a thread that frees more than it takes gives slots back in batches.
@@ -7,71 +7,100 @@ use super::slot::ResultSlot;
 use crate::queue::pool::{Link, Pool};
 use crate::sync::{UnsafeCell, global, local};
 use std::alloc::Layout;
+use std::cell::Cell;
+use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
 
-/// Slots that a thread keeps at most; above this it gives half back.
+/// Slots of a size that a thread keeps at most; above this it gives half back.
 const KEEP: usize = 2048;
 /// Slots fetched at a time.
 const FETCH: usize = 64;
 
-/// The two sizes of slot.
+/// The sizes of slot: 32, 64 and 256 bytes, of which 16 are the header.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
 pub(crate) enum Size {
+    Tiny,
     Small,
     Large,
 }
 
-/// Bit of a slot number that tells large slots from small ones.
-const LARGE_BIT: u32 = 1 << 24;
+/// Where the size stands in a slot's number.
+const SIZE_SHIFT: u32 = 24;
 
 impl Size {
-    /// Bytes for the value.
+    /// Bytes for the value, at least a waker's.
     pub(crate) const fn value_bytes(self) -> usize {
         match self {
-            Size::Small => 32,
-            Size::Large => 224,
+            Size::Tiny => 16,
+            Size::Small => 48,
+            Size::Large => 240,
         }
     }
 
     fn pool(self) -> Pool {
-        let bytes = (size_of::<ResultSlot>() + self.value_bytes()).next_multiple_of(64);
-        let layout = Layout::from_size_align(bytes, 64).expect("a small constant layout");
+        let bytes = (size_of::<ResultSlot>() + self.value_bytes()).next_multiple_of(32);
+        let layout = Layout::from_size_align(bytes, bytes.min(64)).expect("a small constant layout");
         match self {
+            Size::Tiny => Pool::new(layout, 64, init_tiny),
             Size::Small => Pool::new(layout, 64, init_small),
             Size::Large => Pool::new(layout, 16, init_large),
         }
     }
 }
 
-unsafe fn init_small(piece: NonNull<Link>) {
-    // SAFETY: the pool passes fresh memory that starts with a link and is large enough.
-    unsafe { ResultSlot::init(piece.cast(), Size::Small) }
+unsafe fn init_tiny(piece: NonNull<Link>, link: Link) {
+    // SAFETY: the pool passes fresh memory of the layout above.
+    unsafe { piece.cast().write(ResultSlot::new(link, Size::Tiny)) }
 }
 
-unsafe fn init_large(piece: NonNull<Link>) {
+unsafe fn init_small(piece: NonNull<Link>, link: Link) {
     // SAFETY: as above.
-    unsafe { ResultSlot::init(piece.cast(), Size::Large) }
+    unsafe { piece.cast().write(ResultSlot::new(link, Size::Small)) }
+}
+
+unsafe fn init_large(piece: NonNull<Link>, link: Link) {
+    // SAFETY: as above.
+    unsafe { piece.cast().write(ResultSlot::new(link, Size::Large)) }
 }
 
 global! {
-    static SLABS: [Pool; 2] = [Size::Small.pool(), Size::Large.pool()];
+    static SLABS: [Pool; 3] = [Size::Tiny.pool(), Size::Small.pool(), Size::Large.pool()];
 }
 
-/// A thread's free slots, by size.
-struct Cache(UnsafeCell<[Vec<NonNull<Link>>; 2]>);
+/// A thread's free slots, by size. Without a destructor, so that reaching it costs nothing: [`Flush`] gives them back.
+struct Cache {
+    lists: UnsafeCell<[ManuallyDrop<Vec<NonNull<Link>>>; 3]>,
+    /// The thread is ending: nothing is kept any more.
+    closed: Cell<bool>,
+}
 
 local! {
-    static CACHE: Cache = Cache(UnsafeCell::new([Vec::new(), Vec::new()]));
+    static CACHE: Cache = Cache {
+        lists: UnsafeCell::new([const { ManuallyDrop::new(Vec::new()) }; 3]),
+        closed: Cell::new(false),
+    };
 }
 
-impl Drop for Cache {
+local! {
+    static FLUSH: Flush = Flush;
+}
+
+/// Gives the thread's free slots back when the thread ends.
+struct Flush;
+
+impl Drop for Flush {
     fn drop(&mut self) {
-        self.0.with_mut(|lists| {
-            for (i, pool) in SLABS.iter().enumerate() {
-                // SAFETY: the thread is ending and nothing else holds the cache.
-                let list = unsafe { &mut (&mut *lists)[i] };
-                pool.spill(list, 0);
-            }
+        CACHE.with(|cache| {
+            cache.closed.set(true);
+            cache.lists.with_mut(|lists| {
+                for (i, pool) in SLABS.iter().enumerate() {
+                    // SAFETY: the cache is this thread's, and nothing below calls back into it.
+                    let list = unsafe { &mut (&mut *lists)[i] };
+                    pool.spill(list, 0);
+                    **list = Vec::new();
+                }
+            });
         });
     }
 }
@@ -79,50 +108,70 @@ impl Drop for Cache {
 /// A free slot.
 ///
 /// # Panics
-/// When 2^24 - 1 slots of this size are in use: over a gigabyte of results that nobody fetched.
+/// When 2^24 - 1 slots of this size are in use: handles that are neither waited for nor dropped.
 #[inline(always)]
 pub(crate) fn acquire(size: Size) -> NonNull<ResultSlot> {
-    let cached = CACHE.try_with(|cache| {
-        cache.0.with_mut(|lists| {
-            // SAFETY: the cache is this thread's, and `pop` and `refill` do not call back into it.
+    CACHE.with(|cache| {
+        cache.lists.with_mut(|lists| {
+            // SAFETY: the cache is this thread's, and neither `pop` nor `fetch` calls back into it.
             let list = unsafe { &mut (&mut *lists)[size as usize] };
-            list.pop().or_else(|| fetch(size, list))
+            list.pop().unwrap_or_else(|| fetch(size, list, &cache.closed)).cast()
         })
-    });
-    // A thread whose locals are gone takes straight from the slab.
-    let piece = cached.unwrap_or_else(|_| SLABS[size as usize].get());
-    piece.expect("16,777,215 jobs have handles that were neither waited for nor dropped").cast()
+    })
 }
 
 #[cold]
-fn fetch(size: Size, list: &mut Vec<NonNull<Link>>) -> Option<NonNull<Link>> {
-    SLABS[size as usize].refill(list, FETCH);
-    list.pop()
+#[inline(never)]
+fn fetch(size: Size, list: &mut Vec<NonNull<Link>>, closed: &Cell<bool>) -> NonNull<Link> {
+    let slab = &SLABS[size as usize];
+    let piece = if closed.get() {
+        slab.get().inspect(|piece| ResultSlot::reset(piece.cast()))
+    } else {
+        prepare(list);
+        slab.refill(list, FETCH);
+        list.iter().for_each(|piece| ResultSlot::reset(piece.cast()));
+        list.pop()
+    };
+    piece.expect("16,777,215 jobs have handles that were neither waited for nor dropped")
+}
+
+/// Makes room in a list, and has it flushed when the thread ends.
+fn prepare(list: &mut Vec<NonNull<Link>>) {
+    if list.capacity() == 0 {
+        list.reserve_exact(KEEP);
+        FLUSH.with(|_| ());
+    }
 }
 
 /// Takes a slot back that nobody will use.
 #[inline(always)]
 pub(crate) fn release(slot: NonNull<ResultSlot>, size: Size) {
-    let piece: NonNull<Link> = slot.cast();
-    let kept = CACHE.try_with(|cache| {
-        cache.0.with_mut(|lists| {
+    CACHE.with(|cache| {
+        cache.lists.with_mut(|lists| {
             // SAFETY: as in `acquire`.
             let list = unsafe { &mut (&mut *lists)[size as usize] };
-            list.push(piece);
-            if list.len() > KEEP {
-                SLABS[size as usize].spill(list, KEEP / 2);
+            if list.len() == list.capacity() {
+                return spill(slot, size, list, &cache.closed);
             }
-        })
+            list.push(slot.cast());
+        });
     });
-    if kept.is_err() {
-        SLABS[size as usize].put(piece);
-    }
 }
 
-/// The number of a slot, unique over both sizes.
-pub(crate) fn number(index: u32, size: Size) -> u32 {
-    match size {
-        Size::Small => index,
-        Size::Large => index | LARGE_BIT,
+/// The list is full, or not made yet.
+#[cold]
+#[inline(never)]
+fn spill(slot: NonNull<ResultSlot>, size: Size, list: &mut Vec<NonNull<Link>>, closed: &Cell<bool>) {
+    let slab = &SLABS[size as usize];
+    if closed.get() {
+        return slab.put(slot.cast());
     }
+    prepare(list);
+    slab.spill(list, list.len().min(KEEP / 2));
+    list.push(slot.cast());
+}
+
+/// The number of a slot, unique over all sizes.
+pub(crate) fn number(index: u32, size: Size) -> u32 {
+    index | ((size as u32) << SIZE_SHIFT)
 }

@@ -3,13 +3,16 @@
 //! Two parties hold a slot, the job and the handle, and the last one frees it. All of that is in one word, `state`:
 //!
 //! ```text
-//!             handle waits        handle polls               job ends
-//! PENDING ----> PARKED       PENDING -> REGISTERING -> WAKER      PENDING, PARKED, REGISTERING -> done
-//! PENDING ----> DETACHED (handle dropped; the job frees the slot) WAKER -> COMPLETING -> done
+//! PENDING --wait--> PARKED --------------------------+
+//!    |  \--poll--> REGISTERING --> WAKER ------------+--job ends--> WRITING --> done
+//!    |                                               |
+//!    +-----------------------------------------------+
+//!    \--handle dropped--> DETACHED: the job frees the slot
 //! ```
 //!
-//! * The value is written before the state says *done*, and read only after.
-//! * The waker belongs to the handle in REGISTERING, to both (untouched) in WAKER, to the job in COMPLETING.
+//! * The value's bytes belong to the job in WRITING, to the handle when done, and hold the waker in WAKER. In
+//!   REGISTERING the handle is moving its waker there. These two states last a few instructions without foreign code;
+//!   whoever meets the other side in one of them yields until it is over.
 //! * Who parks is woken by a futex call on the word itself. The slot may be reused by then: memory is type-stable, so
 //!   that is a spurious wake-up at worst, and every sleeper looks again.
 //!
@@ -25,7 +28,7 @@ use crate::queue::pool::{Link, NIL};
 use crate::sync::{
     AtomicU8, AtomicU32, Ordering, UnsafeCell, fence_heavy, fence_light, futex_wait, futex_wake, spin_loop, yield_now,
 };
-use std::ptr::{self, NonNull};
+use std::ptr::NonNull;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
@@ -37,8 +40,8 @@ const PARKED: u32 = NIL + 2;
 const REGISTERING: u32 = NIL + 3;
 /// A waker is registered.
 const WAKER: u32 = NIL + 4;
-/// The job has taken the waker and is about to finish.
-const COMPLETING: u32 = NIL + 5;
+/// The job is writing the outcome.
+const WRITING: u32 = NIL + 5;
 /// The handle is gone.
 const DETACHED: u32 = NIL + 6;
 /// Done; everything from here on is.
@@ -65,7 +68,7 @@ const GRANTED: u8 = 2;
 /// Spins of a waiter before it parks, about 10 us: half of what a futex wake takes to answer.
 const SPINS: u32 = if cfg!(layshaft_loom) { 0 } else { 400 };
 
-/// One result slot; the value's bytes follow it in memory.
+/// One result slot: a header of 16 bytes; the value's bytes follow it in memory.
 #[repr(C, align(16))]
 pub(crate) struct ResultSlot {
     /// `link.next` is the state.
@@ -76,7 +79,6 @@ pub(crate) struct ResultSlot {
     /// The job is pulled by a consumer set. Written before the job is queued.
     pulled: AtomicU8,
     size: Size,
-    waker: UnsafeCell<Option<Waker>>,
     /// Stands for the value's bytes, so that the model checker sees who touches them.
     value: UnsafeCell<()>,
 }
@@ -87,48 +89,48 @@ struct Place<R>(std::marker::PhantomData<R>);
 impl<R> Place<R> {
     /// In the slot, or in a box of its own.
     const INLINE: bool = size_of::<R>() <= Size::Large.value_bytes() && align_of::<R>() <= 16;
-    const SIZE: Size =
-        if !Self::INLINE || size_of::<R>() <= Size::Small.value_bytes() { Size::Small } else { Size::Large };
+    const SIZE: Size = if !Self::INLINE || size_of::<R>() <= Size::Tiny.value_bytes() {
+        Size::Tiny
+    } else if size_of::<R>() <= Size::Small.value_bytes() {
+        Size::Small
+    } else {
+        Size::Large
+    };
 }
 
 impl ResultSlot {
-    /// Writes a free slot behind its link.
-    ///
-    /// # Safety
-    /// `at` points to memory of a slot's layout that nobody else uses and whose link is written.
-    pub(crate) unsafe fn init(at: NonNull<ResultSlot>, size: Size) {
-        let at = at.as_ptr();
-        // SAFETY: exclusive memory, see above; likewise below.
-        unsafe { (&raw mut (*at).generation).write(AtomicU32::new(0)) };
-        // SAFETY: as above.
-        unsafe { (&raw mut (*at).started).write(AtomicU8::new(0)) };
-        // SAFETY: as above.
-        unsafe { (&raw mut (*at).cancel).write(AtomicU8::new(0)) };
-        // SAFETY: as above.
-        unsafe { (&raw mut (*at).pulled).write(AtomicU8::new(0)) };
-        // SAFETY: as above.
-        unsafe { (&raw mut (*at).size).write(size) };
-        // SAFETY: as above.
-        unsafe { (&raw mut (*at).waker).write(UnsafeCell::new(None)) };
-        // SAFETY: as above.
-        unsafe { (&raw mut (*at).value).write(UnsafeCell::new(())) };
+    /// A free slot.
+    pub(crate) fn new(link: Link, size: Size) -> ResultSlot {
+        ResultSlot {
+            link,
+            generation: AtomicU32::new(0),
+            started: AtomicU8::new(NOT_STARTED),
+            cancel: AtomicU8::new(NOT_ASKED),
+            pulled: AtomicU8::new(0),
+            size,
+            value: UnsafeCell::new(()),
+        }
     }
 
-    /// A slot for a job with result `R`.
+    /// A slot for a job with result `R`. Nothing is written to it here: the exchange that queues the job would have to
+    /// wait for the slot's line, which another core wrote last. It was made ready when it was freed.
     #[inline(always)]
     pub(crate) fn acquire<R>(pulled: bool) -> NonNull<ResultSlot> {
         let slot = slab::acquire(Place::<R>::SIZE);
+        if pulled {
+            // Ordering: Relaxed, published with the job (`JobSlot::publish`).
+            // SAFETY: the slab's slots live as long as the process.
+            unsafe { slot.as_ref() }.pulled.store(1, Ordering::Relaxed);
+        }
+        slot
+    }
+
+    /// Makes a slot ready for its next use, after its state word was a free list's link.
+    pub(crate) fn reset(slot: NonNull<ResultSlot>) {
         // SAFETY: the slab's slots live as long as the process.
         let this = unsafe { slot.as_ref() };
-        // Ordering: Relaxed, published with the job (`JobSlot::publish`).
+        // Ordering: Relaxed, whoever frees or fetches a slot owns it alone; published with the job.
         this.state().store(PENDING, Ordering::Relaxed);
-        // Ordering: Relaxed, as above.
-        this.started.store(NOT_STARTED, Ordering::Relaxed);
-        // Ordering: Relaxed, as above.
-        this.cancel.store(NOT_ASKED, Ordering::Relaxed);
-        // Ordering: Relaxed, as above.
-        this.pulled.store(u8::from(pulled), Ordering::Relaxed);
-        slot
     }
 
     #[inline(always)]
@@ -147,10 +149,17 @@ impl ResultSlot {
     fn free(slot: NonNull<ResultSlot>) {
         // SAFETY: the slab's slots live as long as the process.
         let this = unsafe { slot.as_ref() };
-        // Ordering: Relaxed, the last party owns the slot alone.
+        Self::reset(slot);
+        // Ordering: Relaxed, as in `reset`; likewise below.
         let generation = this.generation.load(Ordering::Relaxed);
         // Ordering: Relaxed, as above.
         this.generation.store(generation.wrapping_add(1), Ordering::Relaxed);
+        // Ordering: Relaxed, as above.
+        this.started.store(NOT_STARTED, Ordering::Relaxed);
+        // Ordering: Relaxed, as above.
+        this.cancel.store(NOT_ASKED, Ordering::Relaxed);
+        // Ordering: Relaxed, as above.
+        this.pulled.store(0, Ordering::Relaxed);
         slab::release(slot, this.size);
     }
 
@@ -209,48 +218,66 @@ impl ResultSlot {
     pub(crate) unsafe fn complete<R>(slot: NonNull<ResultSlot>, outcome: Result<R, JobError>) {
         // SAFETY: the slab's slots live as long as the process.
         let this = unsafe { slot.as_ref() };
-        // SAFETY: the job's side owns the value until the state says done.
-        let done = unsafe { Self::write(slot, outcome) };
-        // Ordering: AcqRel, Release pairs with the Acquire of the handle that sees `done`; Acquire on failure for the
-        // waker of a handle that registered one.
-        if let Err(seen) = this.state().compare_exchange(PENDING, done, Ordering::AcqRel, Ordering::Acquire) {
+        // Ordering: Acquire on both sides: whatever the handle did with the value's bytes comes before our write.
+        match this.state().compare_exchange(PENDING, WRITING, Ordering::Acquire, Ordering::Acquire) {
+            // SAFETY: WRITING gives the value to the job's side.
+            Ok(_) => unsafe { Self::announce(slot, outcome) },
             // SAFETY: as for this function.
-            unsafe { Self::complete_slow::<R>(slot, seen, done) };
+            Err(seen) => unsafe { Self::complete_slow(slot, seen, outcome) },
         }
+    }
+
+    /// Writes the outcome and says so.
+    #[inline(always)]
+    unsafe fn announce<R>(slot: NonNull<ResultSlot>, outcome: Result<R, JobError>) {
+        // SAFETY: passed on from the caller.
+        let done = unsafe { Self::write(slot, outcome) };
+        // Ordering: Release, pairs with the Acquire of the handle that sees `done`.
+        // SAFETY: the slab's slots live as long as the process.
+        unsafe { slot.as_ref() }.state().store(done, Ordering::Release);
     }
 
     #[cold]
     #[inline(never)]
-    unsafe fn complete_slow<R>(slot: NonNull<ResultSlot>, mut state: u32, done: u32) {
+    unsafe fn complete_slow<R>(slot: NonNull<ResultSlot>, mut state: u32, outcome: Result<R, JobError>) {
         // SAFETY: the slab's slots live as long as the process.
         let this = unsafe { slot.as_ref() };
         loop {
-            let to = match state {
-                DETACHED => {
-                    // SAFETY: the handle is gone: the value written above is ours alone.
-                    drop(unsafe { Self::read::<R>(slot, done) });
-                    return;
-                }
-                WAKER => COMPLETING,
-                _ => done,
-            };
-            // Ordering: AcqRel and Acquire as in `complete`.
-            match this.state().compare_exchange(state, to, Ordering::AcqRel, Ordering::Acquire) {
+            if state == DETACHED {
+                Self::free(slot);
+                drop(outcome);
+                return;
+            }
+            if state == REGISTERING {
+                // The handle is moving its waker into the value's place, a few instructions.
+                yield_now();
+                // Ordering: Acquire, as below.
+                state = this.state().load(Ordering::Acquire);
+                continue;
+            }
+            // Ordering: Acquire on both sides, as in `complete`; pairs with the Release in `poll`.
+            match this.state().compare_exchange(state, WRITING, Ordering::Acquire, Ordering::Acquire) {
                 Ok(_) => break,
                 Err(seen) => state = seen,
             }
         }
-        match state {
-            PARKED => futex_wake(this.state(), 1),
-            WAKER => {
-                // SAFETY: COMPLETING gives the waker to the job's side.
-                let waker = this.waker.with_mut(|w| unsafe { (*w).take() });
-                // Ordering: Release, pairs with the Acquire of the handle that sees `done`.
-                this.state().store(done, Ordering::Release);
-                waker.expect("WAKER means that a waker is registered").wake();
-            }
-            _ => {}
+        // SAFETY: WRITING gives the value's place to the job's side, and WAKER says that a waker is in it.
+        let waker = (state == WAKER).then(|| unsafe { Self::take_waker(slot) });
+        // SAFETY: as above.
+        unsafe { Self::announce(slot, outcome) };
+        match waker {
+            Some(waker) => waker.wake(),
+            None if state == PARKED => futex_wake(this.state(), 1),
+            None => {}
         }
+    }
+
+    /// Moves the waker out of the value's place.
+    unsafe fn take_waker(slot: NonNull<ResultSlot>) -> Waker {
+        // SAFETY: the slab's slots live as long as the process.
+        let this = unsafe { slot.as_ref() };
+        // SAFETY: the caller owns the place, a waker was written to it, and is moved out once.
+        this.value.with_mut(|_| unsafe { Self::value_ptr(slot).cast::<Waker>().read() })
     }
 
     /// Puts the outcome into the slot and returns the state that announces it.
@@ -317,7 +344,7 @@ impl ResultSlot {
     // The handle's side.
 
     pub(crate) fn is_done(&self) -> bool {
-        // Ordering: Acquire, pairs with the Release in `complete`.
+        // Ordering: Acquire, pairs with the Release in `announce`.
         self.state().load(Ordering::Acquire) >= DONE_VALUE
     }
 
@@ -327,7 +354,7 @@ impl ResultSlot {
     /// The caller is the handle's side of a slot acquired for `R`, `is_done` said yes, and this is its last use.
     #[inline(always)]
     pub(crate) unsafe fn take<R>(slot: NonNull<ResultSlot>) -> Result<R, JobError> {
-        // Ordering: Acquire, pairs with the Release in `complete`.
+        // Ordering: Acquire, pairs with the Release in `announce`.
         // SAFETY: the slab's slots live as long as the process.
         let done = unsafe { slot.as_ref() }.state().load(Ordering::Acquire);
         // SAFETY: passed on from the caller.
@@ -342,7 +369,7 @@ impl ResultSlot {
         // SAFETY: the slab's slots live as long as the process.
         let this = unsafe { slot.as_ref() };
         while !this.is_done() {
-            this.unregister();
+            Self::unregister(slot);
             // Ordering: Release, so that the job's side frees the slot after our last use; Relaxed on failure, the loop
             // looks again.
             let gone = this.state().compare_exchange(PENDING, DETACHED, Ordering::Release, Ordering::Relaxed);
@@ -390,88 +417,79 @@ impl ResultSlot {
 
     /// Waits until the job is done, `limit` at most: whether it is.
     #[inline(always)]
-    pub(crate) fn wait(&self, limit: Option<Duration>) -> bool {
-        self.is_done() || self.wait_slow(limit)
+    pub(crate) fn wait(slot: NonNull<ResultSlot>, limit: Option<Duration>) -> bool {
+        // SAFETY: the slab's slots live as long as the process.
+        unsafe { slot.as_ref() }.is_done() || Self::wait_slow(slot, limit)
     }
 
     #[cold]
-    fn wait_slow(&self, limit: Option<Duration>) -> bool {
+    fn wait_slow(slot: NonNull<ResultSlot>, limit: Option<Duration>) -> bool {
+        // SAFETY: the slab's slots live as long as the process.
+        let this = unsafe { slot.as_ref() };
         for i in 0..SPINS {
-            if self.is_done() {
+            if this.is_done() {
                 return true;
             }
             if i % 64 == 63 { yield_now() } else { spin_loop() }
         }
         let end = limit.and_then(|d| Instant::now().checked_add(d));
         loop {
-            self.unregister();
-            // Ordering: Acquire on both sides, pairs with the Release in `complete`.
-            match self.state().compare_exchange(PENDING, PARKED, Ordering::Acquire, Ordering::Acquire) {
+            Self::unregister(slot);
+            // Ordering: Acquire on both sides, pairs with the Release in `announce`.
+            match this.state().compare_exchange(PENDING, PARKED, Ordering::Acquire, Ordering::Acquire) {
                 Ok(_) | Err(PARKED) => {}
                 Err(seen) if seen >= DONE_VALUE => return true,
-                Err(_) => continue,
+                Err(_) => {
+                    yield_now();
+                    continue;
+                }
             }
             let left = end.map(|end| end.saturating_duration_since(Instant::now()));
             if left == Some(Duration::ZERO) {
                 // Ordering: Acquire on both sides, as above.
-                return self.state().compare_exchange(PARKED, PENDING, Ordering::Acquire, Ordering::Acquire).is_err();
+                let gave_up = this.state().compare_exchange(PARKED, PENDING, Ordering::Acquire, Ordering::Acquire);
+                if gave_up.is_ok() {
+                    return false;
+                }
+                continue;
             }
-            futex_wait(self.state(), PARKED, left);
+            futex_wait(this.state(), PARKED, left);
         }
     }
 
     /// Registers the waker of `cx`, unless the job is done.
-    pub(crate) fn poll(&self, cx: &Context<'_>) -> Poll<()> {
-        // Cloned first: the window in which the waker is half written must not contain foreign code.
-        let mut fresh = None;
+    pub(crate) fn poll(slot: NonNull<ResultSlot>, cx: &Context<'_>) -> Poll<()> {
+        // SAFETY: the slab's slots live as long as the process.
+        let this = unsafe { slot.as_ref() };
+        // Cloned first: the state REGISTERING must not last through foreign code.
+        let waker = cx.waker().clone();
         loop {
-            // Ordering: Acquire, pairs with the Release in `complete`.
-            let state = self.state().load(Ordering::Acquire);
-            if state >= DONE_VALUE {
-                return Poll::Ready(());
+            Self::unregister(slot);
+            // Ordering: Acquire on both sides, pairs with the Release in `announce`.
+            match this.state().compare_exchange(PENDING, REGISTERING, Ordering::Acquire, Ordering::Acquire) {
+                Ok(_) => break,
+                Err(seen) if seen >= DONE_VALUE => return Poll::Ready(()),
+                Err(_) => yield_now(),
             }
-            if state == COMPLETING {
-                // The job's side holds the old waker and finishes a few instructions from now.
-                yield_now();
-                continue;
-            }
-            let waker = fresh.take().unwrap_or_else(|| cx.waker().clone());
-            // Ordering: Acquire, so that what the last use left in the waker's place is visible; Relaxed on failure.
-            if self.state().compare_exchange(state, REGISTERING, Ordering::Acquire, Ordering::Relaxed).is_err() {
-                fresh = Some(waker);
-                continue;
-            }
-            // SAFETY: REGISTERING gives the waker's place to the handle.
-            let old = self.waker.with_mut(|w| unsafe { ptr::replace(w, Some(waker)) });
-            // Ordering: Release publishes the waker to `complete_slow`; Acquire on failure, pairs with its Release.
-            let set = self.state().compare_exchange(REGISTERING, WAKER, Ordering::Release, Ordering::Acquire);
-            drop(old);
-            if set.is_ok() {
-                return Poll::Pending;
-            }
-            // SAFETY: done meanwhile, straight from REGISTERING: the job's side leaves the waker's place alone.
-            drop(self.waker.with_mut(|w| unsafe { (*w).take() }));
         }
+        // SAFETY: REGISTERING gives the value's place to the handle, and every place has room for a waker.
+        this.value.with_mut(|_| unsafe { Self::value_ptr(slot).cast::<Waker>().write(waker) });
+        // Ordering: Release, pairs with the Acquire of `complete_slow` or of our own `unregister`.
+        this.state().store(WAKER, Ordering::Release);
+        Poll::Pending
     }
 
-    /// Takes a registered waker out, so that the state is PENDING or done.
-    fn unregister(&self) {
-        loop {
-            // Ordering: Acquire, pairs with the Release in `complete`.
-            match self.state().load(Ordering::Acquire) {
-                // Ordering: Acquire, as in `poll`; Relaxed on failure, the loop looks again.
-                WAKER => match self.state().compare_exchange(WAKER, REGISTERING, Ordering::Acquire, Ordering::Relaxed) {
-                    Ok(_) => break,
-                    Err(_) => continue,
-                },
-                COMPLETING => yield_now(),
-                _ => return,
-            }
+    /// Takes a registered waker out, so that the state is something else than WAKER.
+    fn unregister(slot: NonNull<ResultSlot>) {
+        // SAFETY: the slab's slots live as long as the process.
+        let this = unsafe { slot.as_ref() };
+        // Ordering: Acquire, pairs with the Release in `poll`; Relaxed on failure, there is no waker.
+        if this.state().compare_exchange(WAKER, REGISTERING, Ordering::Acquire, Ordering::Relaxed).is_ok() {
+            // SAFETY: REGISTERING gives the value's place to the handle; WAKER said that a waker is in it.
+            let waker = unsafe { Self::take_waker(slot) };
+            // Ordering: Release, so that the job's write comes after our read.
+            this.state().store(PENDING, Ordering::Release);
+            drop(waker);
         }
-        // SAFETY: REGISTERING gives the waker's place to the handle.
-        let waker = self.waker.with_mut(|w| unsafe { (*w).take() });
-        // Ordering: Release, so that the job's side comes after our use of the waker; a failure means done.
-        let _ = self.state().compare_exchange(REGISTERING, PENDING, Ordering::Release, Ordering::Relaxed);
-        drop(waker);
     }
 }

@@ -30,7 +30,7 @@ impl<S> JobSlot<S> {
     #[inline(always)]
     pub(crate) fn publish(&self, control: *mut ResultSlot, argument: S) {
         // SAFETY: the slot is reserved for this call alone, and nobody reads before the store below.
-        self.argument.with_mut(|p| unsafe { (*p).write(argument) });
+        self.argument.with_mut(|p| unsafe { p.cast::<S>().write(argument) });
         // Ordering: Release, pairs with the Acquire in `Lane::claim` and `JobSlot::take`.
         self.control.store(control, Ordering::Release);
     }
@@ -52,7 +52,7 @@ impl<S> JobSlot<S> {
         let control = self.control.load(Ordering::Acquire);
         debug_assert!(!control.is_null(), "a claim covers published slots only");
         // SAFETY: published, claimed by the caller, and moved out once.
-        (control, self.argument.with(|p| unsafe { (*p).assume_init_read() }))
+        (control, self.argument.with(|p| unsafe { p.cast::<S>().read() }))
     }
 }
 
@@ -92,12 +92,10 @@ impl<S> Shape<S> {
     /// A pool of blocks of `S`. Blocks of another type with the same layout may share it: slots start with their
     /// control word, and sizes and places agree.
     pub(crate) fn pool() -> Pool {
-        unsafe fn init<S>(piece: NonNull<Link>) {
-            let header = piece.cast::<Header>().as_ptr();
+        unsafe fn init<S>(piece: NonNull<Link>, link: Link) {
+            let header = Header { link, next: AtomicU32::new(NIL), done: AtomicU32::new(0) };
             // SAFETY: fresh memory of a block's layout.
-            unsafe { (&raw mut (*header).next).write(AtomicU32::new(NIL)) };
-            // SAFETY: as above.
-            unsafe { (&raw mut (*header).done).write(AtomicU32::new(0)) };
+            unsafe { piece.cast().write(header) };
             for i in 0..Shape::<S>::CAPACITY {
                 // SAFETY: as above; the slot lies inside the block.
                 unsafe { Shape::<S>::slot_ptr(piece.cast(), i).write(JobSlot::new()) };

@@ -30,7 +30,7 @@ impl Cursor {
     pub(crate) const START: Cursor = Cursor::new(0, Self::NO_BLOCK, 0);
 
     pub(crate) const fn new(lap: u32, block: u32, offset: usize) -> Cursor {
-        Cursor((lap as u64) << LAP_SHIFT | (block as u64) << BLOCK_SHIFT | offset as u64)
+        Cursor(((lap as u64) << LAP_SHIFT) | ((block as u64) << BLOCK_SHIFT) | offset as u64)
     }
 
     #[inline(always)]
@@ -40,7 +40,7 @@ impl Cursor {
 
     #[inline(always)]
     pub(crate) fn block(self) -> u32 {
-        (self.0 >> BLOCK_SHIFT & BLOCK_MASK) as u32
+        ((self.0 >> BLOCK_SHIFT) & BLOCK_MASK) as u32
     }
 
     #[inline(always)]
@@ -75,12 +75,12 @@ impl Cursor {
 
     /// The first slot of the block that follows; keeps the closed bit.
     pub(crate) fn enter(self, block: u32) -> Cursor {
-        Cursor(Cursor::new(self.lap().wrapping_add(1), block, 0).0 | self.0 & CLOSED)
+        Cursor(Cursor::new(self.lap().wrapping_add(1), block, 0).0 | (self.0 & CLOSED))
     }
 
     /// The first slot of a lane's first block after a time without one: the lap stays.
     pub(crate) fn begin(self, block: u32) -> Cursor {
-        Cursor(Cursor::new(self.lap(), block, 0).0 | self.0 & CLOSED)
+        Cursor(Cursor::new(self.lap(), block, 0).0 | (self.0 & CLOSED))
     }
 
     /// Slots from `earlier` up to here, with blocks of `capacity` slots.
@@ -100,7 +100,10 @@ mod tests {
         let c = Cursor::new(u32::MAX, 0x12_3456, 63);
         assert_eq!((c.lap(), c.block(), c.offset(), c.is_closed()), (u32::MAX, 0x12_3456, 63, false));
         let closed = c.closed();
-        assert_eq!((closed.lap(), closed.block(), closed.offset(), closed.is_closed()), (u32::MAX, 0x12_3456, 63, true));
+        assert_eq!(
+            (closed.lap(), closed.block(), closed.offset(), closed.is_closed()),
+            (u32::MAX, 0x12_3456, 63, true)
+        );
         assert_eq!(closed.open(), c);
         assert_eq!(c.enter(7), Cursor::new(0, 7, 0));
         assert!(closed.enter(7).is_closed());

@@ -21,12 +21,12 @@ pub(crate) struct Link {
 /// No piece.
 pub(crate) const NIL: u32 = 0xff_ffff;
 /// Pieces in the first segment of the table; each later segment is twice as long.
-const FIRST_SEGMENT: u32 = 64;
+const FIRST_SEGMENT: u32 = if cfg!(layshaft_loom) { 4 } else { 64 };
 /// Enough segments for 2^24 pieces.
-const SEGMENTS: usize = 19;
+const SEGMENTS: usize = if cfg!(layshaft_loom) { 3 } else { 19 };
 
-/// Makes a piece in fresh memory: everything behind the link.
-pub(crate) type Init = unsafe fn(NonNull<Link>);
+/// Makes a piece in fresh memory of the pool's layout, with this link as its first field.
+pub(crate) type Init = unsafe fn(NonNull<Link>, Link);
 
 /// Pieces of one layout.
 pub(crate) struct Pool {
@@ -76,7 +76,9 @@ impl Pool {
         // Ordering: Acquire, pairs with the Release in `segment`; usually the index itself came with that edge.
         let table = self.segments[segment].load(Ordering::Acquire);
         // SAFETY: an index exists only after its segment was installed, and `offset` is below the segment's length.
-        let entry = unsafe { &*table.add(offset) };
+        let entry = unsafe { table.add(offset) };
+        // SAFETY: inside the segment, which lives as long as the pool.
+        let entry = unsafe { &*entry };
         // Ordering: Acquire, pairs with the Release store in `grow`.
         let piece = entry.load(Ordering::Acquire);
         // SAFETY: `grow` stored the piece before it gave the index out.
@@ -115,7 +117,9 @@ impl Pool {
         let Some((&first, &last)) = cache.get(from).zip(cache.last()) else { return };
         for pair in cache[from..].windows(2) {
             // SAFETY: cached pieces are free and ours.
-            let (link, below) = unsafe { (pair[0].as_ref(), pair[1].as_ref().index) };
+            let link = unsafe { pair[0].as_ref() };
+            // SAFETY: as above.
+            let below = unsafe { pair[1].as_ref() }.index;
             // Ordering: Relaxed, released by the push.
             link.next.store(below, Ordering::Relaxed);
         }
@@ -158,7 +162,9 @@ impl Pool {
     /// Puts the chain from `first` to `last` on top.
     fn push(&self, first: NonNull<Link>, last: NonNull<Link>) {
         // SAFETY: the pieces are the caller's.
-        let (index, last) = unsafe { (first.as_ref().index, last.as_ref()) };
+        let index = unsafe { first.as_ref() }.index;
+        // SAFETY: as above.
+        let last = unsafe { last.as_ref() };
         // Ordering: Relaxed, the exchange below checks it.
         let mut top = self.free.load(Ordering::Relaxed);
         loop {
@@ -194,13 +200,13 @@ impl Pool {
         for i in 0..self.per_chunk {
             let index = first + i;
             let next = if i + 1 < self.per_chunk { index + 1 } else { NIL };
-            // SAFETY: fresh memory of the piece's layout, which starts with a link.
-            unsafe { piece(i).write(Link { next: AtomicU32::new(next), index }) };
-            // SAFETY: as above; `init` writes the rest.
-            unsafe { (self.init)(piece(i)) };
+            // SAFETY: fresh memory of the pool's layout.
+            unsafe { (self.init)(piece(i), Link { next: AtomicU32::new(next), index }) };
             let (segment, offset) = Self::place(index);
             // SAFETY: `offset` is below the segment's length.
-            let entry = unsafe { &*self.segment(segment).add(offset) };
+            let entry = unsafe { self.segment(segment).add(offset) };
+            // SAFETY: inside the segment, which lives as long as the pool.
+            let entry = unsafe { &*entry };
             // Ordering: Release, pairs with the Acquire in `at`.
             entry.store(piece(i).as_ptr(), Ordering::Release);
         }
@@ -221,12 +227,8 @@ impl Pool {
         let fresh: Box<[AtomicPtr<Link>]> = (0..length).map(|_| AtomicPtr::new(ptr::null_mut())).collect();
         let fresh = Box::into_raw(fresh);
         // Ordering: Release, pairs with the Acquire loads here and in `at`; Acquire on failure for the winner's table.
-        let won = self.segments[segment].compare_exchange(
-            ptr::null_mut(),
-            fresh.cast(),
-            Ordering::AcqRel,
-            Ordering::Acquire,
-        );
+        let won =
+            self.segments[segment].compare_exchange(ptr::null_mut(), fresh.cast(), Ordering::AcqRel, Ordering::Acquire);
         match won {
             Ok(_) => fresh.cast(),
             Err(winner) => {
@@ -240,7 +242,10 @@ impl Pool {
     /// Layout of a chunk and the distance of its pieces.
     fn chunk_layout(&self) -> (Layout, usize) {
         let size = self.layout.size() * self.per_chunk as usize;
-        (Layout::from_size_align(size, self.layout.align()).expect("a chunk fits in the address space"), self.layout.size())
+        (
+            Layout::from_size_align(size, self.layout.align()).expect("a chunk fits in the address space"),
+            self.layout.size(),
+        )
     }
 }
 

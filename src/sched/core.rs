@@ -1,13 +1,15 @@
 //! What the engine knows of a function: its queue, how to run its jobs, and how long it is needed.
 
+use super::deque::Taken;
 use super::registry::Shared;
 use super::worker::Worker;
-use crate::job::slot::ResultSlot;
-use crate::queue::block::{JobSlot, Shape};
+use crate::queue::block::Shape;
 use crate::queue::lane::{Lane, Span};
 use crate::queue::pool::{Link, Pool};
-use crate::sync::{AtomicPtr, AtomicU8, AtomicUsize, Ordering};
+use crate::sync::{AtomicPtr, AtomicU8, AtomicUsize, Ordering, UnsafeCell};
 use std::alloc::Layout;
+use std::any::Any;
+use std::mem::MaybeUninit;
 use std::ops::Deref;
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
@@ -20,6 +22,7 @@ pub(crate) struct Core {
     // What follows is read often and written rarely.
     pub(crate) vtable: &'static Vtable,
     class: NonNull<Class>,
+    shared: NonNull<Shared>,
     /// The body, or for a function without one what its consumer sets share. Null after the engine has ended.
     pub(crate) body: AtomicPtr<()>,
     pub(crate) index: u32,
@@ -41,12 +44,14 @@ pub(crate) struct Vtable {
     pub(crate) run_ready: unsafe fn(&Worker, &Core) -> bool,
     /// Runs claimed jobs.
     pub(crate) run_span: unsafe fn(&Worker, &Core, Span),
-    /// Runs a nested job.
-    pub(crate) run_node: unsafe fn(&Worker, &Core, NonNull<Link>),
+    /// Runs a nested job. Unwinds when it panics.
+    pub(crate) run_nested: unsafe fn(&Worker, &Core, Taken<'_, Core>),
+    /// The running job of this function panicked: tells its handle.
+    pub(crate) panicked: unsafe fn(&Worker, Box<dyn Any + Send>),
     /// Ends claimed jobs as cancelled: how many.
     pub(crate) discard_span: unsafe fn(&Core, Span) -> usize,
     /// Ends a nested job as cancelled.
-    pub(crate) discard_node: unsafe fn(&Core, NonNull<Link>),
+    pub(crate) discard_nested: unsafe fn(&Core, Taken<'_, Core>),
     /// Ends all queued jobs as cancelled: how many.
     pub(crate) discard_queued: unsafe fn(&Core) -> usize,
     /// Whether nothing is queued.
@@ -61,38 +66,33 @@ pub(crate) struct Vtable {
 
 /// The pools that functions with the same job layout share, one such set an engine.
 pub(crate) struct Class {
-    pub(crate) shared: NonNull<Shared>,
     pub(crate) blocks: Pool,
-    /// Nodes: single job slots for nested jobs.
+    /// Nodes: arguments of nested jobs that do not fit in a deque's entry.
     pub(crate) nodes: Pool,
     /// Place in each worker's cache of nodes.
     pub(crate) id: usize,
-    /// Where a node's control word lies, from the node's start.
-    control_at: usize,
+
     key: (Layout, usize),
 }
 
-/// A nested job outside any block.
+/// A nested job's argument outside its deque.
 #[repr(C)]
 pub(crate) struct Node<S> {
     link: Link,
-    pub(crate) job: JobSlot<S>,
+    pub(crate) argument: UnsafeCell<MaybeUninit<S>>,
 }
 
 impl Class {
-    pub(crate) fn new<S>(shared: NonNull<Shared>, id: usize) -> Class {
-        unsafe fn init<S>(piece: NonNull<Link>) {
+    pub(crate) fn new<S>(id: usize) -> Class {
+        unsafe fn init<S>(piece: NonNull<Link>, link: Link) {
+            let node: Node<S> = Node { link, argument: UnsafeCell::new(MaybeUninit::uninit()) };
             // SAFETY: fresh memory of a node's layout.
-            let job = unsafe { &raw mut (*piece.cast::<Node<S>>().as_ptr()).job };
-            // SAFETY: as above.
-            unsafe { job.write(JobSlot::new()) };
+            unsafe { piece.cast().write(node) };
         }
         Class {
-            shared,
             blocks: Shape::<S>::pool(),
             nodes: Pool::new(Layout::new::<Node<S>>(), 32, init::<S>),
             id,
-            control_at: std::mem::offset_of!(Node<S>, job) + std::mem::offset_of!(JobSlot<S>, control),
             key: Shape::<S>::key(),
         }
     }
@@ -101,30 +101,19 @@ impl Class {
     pub(crate) fn fits<S>(&self) -> bool {
         self.key == Shape::<S>::key() && self.nodes.layout() == Layout::new::<Node<S>>().pad_to_align()
     }
-
-    /// The control word of a queued node of this class.
-    ///
-    /// # Safety
-    /// `node` is of this class, and its job was published and not taken.
-    pub(crate) unsafe fn control(&self, node: NonNull<Link>) -> *mut ResultSlot {
-        // SAFETY: inside the node.
-        let control: NonNull<AtomicPtr<ResultSlot>> = unsafe { node.byte_add(self.control_at) }.cast();
-        // SAFETY: nodes hold their control word there, whatever the type of the argument.
-        let control = unsafe { control.as_ref() };
-        // Ordering: Relaxed, the caller's thread published it.
-        control.load(Ordering::Relaxed)
-    }
 }
 
 impl Core {
+    #[inline(always)]
     pub(crate) fn class(&self) -> &Class {
         // SAFETY: the engine's shared part owns the classes, and a core keeps that part alive.
         unsafe { self.class.as_ref() }
     }
 
+    #[inline(always)]
     pub(crate) fn shared(&self) -> &Shared {
         // SAFETY: a core holds a count on the shared part.
-        unsafe { self.class().shared.as_ref() }
+        unsafe { self.shared.as_ref() }
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -190,6 +179,7 @@ impl CoreRef {
             lane: Lane::new(),
             vtable: recipe.vtable,
             class,
+            shared: NonNull::from(&**shared),
             body: AtomicPtr::new(recipe.body),
             index,
             flags: AtomicU8::new(if recipe.pulled { PULLED } else { 0 }),
@@ -221,7 +211,7 @@ impl CoreRef {
         // SAFETY: the vtable was made for this core, and nobody else claims from it any more.
         unsafe { (this.vtable.discard_queued)(this) };
         this.drop_body();
-        let shared = this.class().shared;
+        let shared = this.shared;
         // SAFETY: made by `Box::leak` in `new`; nobody refers to it any more.
         drop(unsafe { Box::from_raw(core.as_ptr()) });
         // SAFETY: gives back the count taken in `new`.

@@ -28,13 +28,13 @@ impl Counts {
 
     #[inline(always)]
     pub(crate) fn searchers(self) -> u32 {
-        (self.0 / Self::SEARCHER & Self::FIELD) as u32
+        ((self.0 / Self::SEARCHER) & Self::FIELD) as u32
     }
 
     /// Whether new work should wake somebody: there is a sleeper, and no searcher who would find the work anyway.
     #[inline(always)]
     pub(crate) fn wants_wake(self) -> bool {
-        self.sleepers() > 0 && self.searchers() == 0
+        self.sleepers() > 0 && self.0 < Self::SEARCHER
     }
 
     /// One sleeper becomes a searcher.

@@ -7,68 +7,136 @@
 //! * every store of `bottom` is a Release: a thief that reads a value which `pop` stored must see the entries that
 //!   earlier pushes wrote, and since C++20 a later relaxed store does not continue a release.
 //!
-//! Entries are two words, function and node, never a job's bytes: a thief reads them before it knows that they are its.
+//! An entry is one cache line: function, control word, and up to six words of argument. A thief reads the argument only
+//! after its exchange on `top` has made the entry its own. The owner might come round and reuse the entry before the
+//! thief has moved the argument out, so an entry in use is marked by its control word: whoever takes the argument stores
+//! null there, and a push that finds the entry still in use reports the deque as full.
 
-use crate::sync::{AtomicPtr, AtomicU64, Ordering, fence_heavy, fence_light};
+use crate::job::slot::ResultSlot;
+use crate::sync::{AtomicPtr, AtomicU64, Ordering, UnsafeCell, fence_heavy, fence_light};
 use crossbeam_utils::CachePadded;
+use std::mem::MaybeUninit;
 use std::ptr::{self, NonNull};
 
 /// Jobs a deque holds; more overflow to their function's queue.
 pub(crate) const CAPACITY: usize = if cfg!(layshaft_loom) { 4 } else { 4096 };
+/// Words of argument in an entry.
+const WORDS: usize = 6;
 
-/// The deque of one worker. `F` is the function, `N` the node.
-pub(crate) struct Deque<F, N> {
+/// The deque of one worker, with entries of function `F`.
+pub(crate) struct Deque<F> {
     /// The oldest entry; thieves advance it.
     top: CachePadded<AtomicU64>,
     /// One past the newest entry; only the owner writes it.
     bottom: CachePadded<AtomicU64>,
-    entries: Box<[Entry<F, N>]>,
+    entries: Box<[Entry<F>; CAPACITY]>,
 }
 
-struct Entry<F, N> {
+#[repr(C, align(64))]
+struct Entry<F> {
     function: AtomicPtr<F>,
-    node: AtomicPtr<N>,
+    /// Null while the entry is free.
+    control: AtomicPtr<ResultSlot>,
+    argument: UnsafeCell<Words>,
 }
 
-/// What an entry refers to.
-pub(crate) type Pair<F, N> = (NonNull<F>, NonNull<N>);
+type Words = [MaybeUninit<u64>; WORDS];
 
-impl<F, N> Deque<F, N> {
+/// Whether arguments stored as `S` fit in an entry.
+pub(crate) const fn fits<S>() -> bool {
+    size_of::<S>() <= size_of::<Words>() && align_of::<S>() <= align_of::<Words>()
+}
+
+/// An entry that the holder has taken and not yet emptied.
+#[must_use = "an entry that is not emptied stays in use"]
+pub(crate) struct Taken<'a, F> {
+    entry: &'a Entry<F>,
+}
+
+/// An entry's contents, of unknown type.
+pub(crate) struct Lifted<F> {
+    function: NonNull<F>,
+    control: *mut ResultSlot,
+    argument: Words,
+}
+
+impl<F> Taken<'_, F> {
+    pub(crate) fn function(&self) -> NonNull<F> {
+        // Ordering: Relaxed, visible since the entry was taken.
+        let function = self.entry.function.load(Ordering::Relaxed);
+        // SAFETY: `put` stored a function, and the entry has not been reused.
+        unsafe { NonNull::new_unchecked(function) }
+    }
+
+    /// Moves the job out and frees the entry.
+    ///
+    /// # Safety
+    /// It was pushed as `S`.
+    #[inline(always)]
+    pub(crate) unsafe fn empty<S>(self) -> (*mut ResultSlot, S) {
+        const { assert!(fits::<S>()) };
+        // Ordering: Relaxed, visible since the entry was taken.
+        let control = self.entry.control.load(Ordering::Relaxed);
+        // SAFETY: pushed as `S`, and taken by this call alone.
+        let argument = self.entry.argument.with(|p| unsafe { p.cast::<S>().read() });
+        // Ordering: Release, pairs with the Acquire in `put`: the owner overwrites after our read.
+        self.entry.control.store(ptr::null_mut(), Ordering::Release);
+        (control, argument)
+    }
+
+    fn lift(self) -> Lifted<F> {
+        let function = self.function();
+        // SAFETY: words of any content.
+        let (control, argument) = unsafe { self.empty::<Words>() };
+        Lifted { function, control, argument }
+    }
+}
+
+impl<F> Deque<F> {
     pub(crate) fn new() -> Self {
-        let entry = |_| Entry { function: AtomicPtr::new(ptr::null_mut()), node: AtomicPtr::new(ptr::null_mut()) };
+        let entry = |_| Entry {
+            function: AtomicPtr::new(ptr::null_mut()),
+            control: AtomicPtr::new(ptr::null_mut()),
+            argument: UnsafeCell::new([MaybeUninit::uninit(); WORDS]),
+        };
+        let entries: Box<[Entry<F>]> = (0..CAPACITY).map(entry).collect();
+        let Ok(entries) = entries.try_into() else { unreachable!("made with this length") };
         Deque {
             // One, so that `bottom - 1` never wraps.
             top: CachePadded::new(AtomicU64::new(1)),
             bottom: CachePadded::new(AtomicU64::new(1)),
-            entries: (0..CAPACITY).map(entry).collect(),
+            entries,
         }
     }
 
     #[inline(always)]
-    fn entry(&self, i: u64) -> &Entry<F, N> {
+    fn entry(&self, i: u64) -> &Entry<F> {
         &self.entries[i as usize % CAPACITY]
     }
 
-    /// Adds the newest entry: `false` when the deque is full.
+    /// Adds the newest entry, or hands the argument back when the deque is full.
     ///
     /// # Safety
     /// The caller is the owner.
     #[inline(always)]
-    pub(crate) unsafe fn push(&self, (function, node): Pair<F, N>) -> bool {
+    pub(crate) unsafe fn push<S>(&self, function: NonNull<F>, control: *mut ResultSlot, argument: S) -> Result<(), S> {
+        const { assert!(fits::<S>()) };
         // Ordering: Relaxed, only the owner writes it.
         let bottom = self.bottom.load(Ordering::Relaxed);
-        // Ordering: Acquire, pairs with the exchange in `steal`: the thief has read the entry that is overwritten here.
-        if bottom - self.top.load(Ordering::Acquire) >= CAPACITY as u64 {
-            return false;
-        }
         let entry = self.entry(bottom);
+        // Ordering: Acquire, pairs with the Release in `empty`: whoever had the entry has moved its argument out.
+        if !entry.control.load(Ordering::Acquire).is_null() {
+            return Err(argument);
+        }
+        // SAFETY: the entry is free, and only the owner fills entries.
+        entry.argument.with_mut(|p| unsafe { p.cast::<S>().write(argument) });
         // Ordering: Relaxed, released by the store of `bottom`.
         entry.function.store(function.as_ptr(), Ordering::Relaxed);
         // Ordering: Relaxed, as above.
-        entry.node.store(node.as_ptr(), Ordering::Relaxed);
+        entry.control.store(control, Ordering::Relaxed);
         // Ordering: Release, pairs with the Acquire of `bottom` in `steal`.
         self.bottom.store(bottom + 1, Ordering::Release);
-        true
+        Ok(())
     }
 
     /// Takes the newest entry.
@@ -76,7 +144,7 @@ impl<F, N> Deque<F, N> {
     /// # Safety
     /// The caller is the owner.
     #[inline(always)]
-    pub(crate) unsafe fn pop(&self) -> Option<Pair<F, N>> {
+    pub(crate) unsafe fn pop(&self) -> Option<Taken<'_, F>> {
         // Ordering: Relaxed, only the owner writes it.
         let bottom = self.bottom.load(Ordering::Relaxed) - 1;
         // Ordering: Relaxed, a hint that saves the fence on an empty deque: `top` only grows.
@@ -88,37 +156,26 @@ impl<F, N> Deque<F, N> {
         fence_light();
         // Ordering: Relaxed, ordered by the fence; pairs with `fence_heavy` in `steal`.
         let top = self.top.load(Ordering::Relaxed);
-        if top > bottom {
-            // Ordering: Release, see the module.
-            self.bottom.store(bottom + 1, Ordering::Release);
-            return None;
+        if top < bottom {
+            return Some(Taken { entry: self.entry(bottom) });
         }
-        let entry = self.read(bottom);
-        if top == bottom {
-            // The last entry: a thief may be after it too.
-            // Ordering: SeqCst, in one order with the thieves' exchanges; Relaxed on failure, a thief has it.
-            let won = self.top.compare_exchange(top, top + 1, Ordering::SeqCst, Ordering::Relaxed).is_ok();
-            // Ordering: Release, see the module.
-            self.bottom.store(bottom + 1, Ordering::Release);
-            return won.then_some(entry).flatten();
-        }
-        entry
+        // SAFETY: the caller is the owner.
+        unsafe { self.pop_last(top, bottom) }
     }
 
-    /// How many entries are newer than the newest one that `is_it` accepts. A thief may take it meanwhile.
-    ///
-    /// # Safety
-    /// The caller is the owner.
-    pub(crate) unsafe fn depth_of(&self, is_it: impl Fn(Pair<F, N>) -> bool) -> Option<usize> {
-        // Ordering: Relaxed, only the owner writes it.
-        let bottom = self.bottom.load(Ordering::Relaxed);
-        // Ordering: Acquire, pairs with the exchange in `steal`.
-        let top = self.top.load(Ordering::Acquire);
-        (top..bottom).rev().position(|i| self.read(i).is_some_and(&is_it))
+    /// The last entry: a thief may be after it too.
+    #[cold]
+    unsafe fn pop_last(&self, top: u64, bottom: u64) -> Option<Taken<'_, F>> {
+        let won = top == bottom
+            // Ordering: SeqCst, in one order with the thieves' exchanges; Relaxed on failure, a thief has it.
+            && self.top.compare_exchange(top, top + 1, Ordering::SeqCst, Ordering::Relaxed).is_ok();
+        // Ordering: Release, see the module.
+        self.bottom.store(bottom + 1, Ordering::Release);
+        won.then(|| Taken { entry: self.entry(bottom) })
     }
 
     /// Takes the oldest entry.
-    pub(crate) fn steal(&self) -> Option<Pair<F, N>> {
+    pub(crate) fn steal(&self) -> Option<Taken<'_, F>> {
         loop {
             // Ordering: Acquire, pairs with the exchanges of other thieves.
             let top = self.top.load(Ordering::Acquire);
@@ -128,26 +185,56 @@ impl<F, N> Deque<F, N> {
             }
             fence_heavy();
             // Ordering: Acquire, pairs with the Release stores of the owner: the entries are visible.
-            let bottom = self.bottom.load(Ordering::Acquire);
-            if top >= bottom {
+            if top >= self.bottom.load(Ordering::Acquire) {
                 return None;
             }
-            // Might be torn by the owner that wraps around; then `top` has moved and the exchange fails.
-            let entry = self.read(top);
             // Ordering: SeqCst, in one order with `pop`'s; Relaxed on failure, somebody else has the entry.
             if self.top.compare_exchange(top, top + 1, Ordering::SeqCst, Ordering::Relaxed).is_ok() {
-                return entry;
+                return Some(Taken { entry: self.entry(top) });
             }
         }
     }
 
-    #[inline(always)]
-    fn read(&self, i: u64) -> Option<Pair<F, N>> {
-        let entry = self.entry(i);
-        // Ordering: Relaxed, visible through `bottom`.
-        let function = NonNull::new(entry.function.load(Ordering::Relaxed))?;
-        // Ordering: Relaxed, as above.
-        Some((function, NonNull::new(entry.node.load(Ordering::Relaxed))?))
+    /// Takes the entry with this control word out of the middle, if it is there: what came later stays, in order.
+    ///
+    /// # Safety
+    /// The caller is the owner.
+    pub(crate) unsafe fn extract(&self, control: *mut ResultSlot) -> Option<Lifted<F>> {
+        // Ordering: Relaxed, only the owner writes it.
+        let bottom = self.bottom.load(Ordering::Relaxed);
+        // Ordering: Acquire, pairs with the exchange in `steal`.
+        let top = self.top.load(Ordering::Acquire);
+        // Ordering: Relaxed, the owner wrote it; a thief may take it meanwhile, and then it is not found below.
+        let is_it = |i: &u64| ptr::eq(self.entry(*i).control.load(Ordering::Relaxed), control);
+        let newest_first = (top..bottom).rev();
+        let above = newest_first.take_while(|i| !is_it(i)).count() as u64;
+        if above == bottom - top {
+            return None;
+        }
+        let mut later = Vec::with_capacity(above as usize);
+        let mut found = None;
+        while found.is_none() && later.len() as u64 <= above {
+            // SAFETY: the caller is the owner.
+            let Some(taken) = (unsafe { self.pop() }) else { break };
+            let lifted = taken.lift();
+            if ptr::eq(lifted.control, control) { found = Some(lifted) } else { later.push(lifted) }
+        }
+        for Lifted { function, control, argument } in later.into_iter().rev() {
+            // SAFETY: the caller is the owner.
+            let pushed = unsafe { self.push(function, control, argument) };
+            assert!(pushed.is_ok(), "these entries were emptied by this call");
+        }
+        found
+    }
+
+    /// Puts a lifted entry back as the newest, to be popped at once.
+    ///
+    /// # Safety
+    /// The caller is the owner, and has lifted an entry since it last pushed.
+    pub(crate) unsafe fn push_lifted(&self, lifted: Lifted<F>) -> Result<(), Lifted<F>> {
+        let Lifted { function, control, argument } = lifted;
+        // SAFETY: the caller is the owner.
+        unsafe { self.push(function, control, argument) }.map_err(|argument| Lifted { function, control, argument })
     }
 
     /// Whether it looks empty to a thief.

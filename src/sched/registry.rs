@@ -28,7 +28,7 @@ use std::time::Duration;
 /// The longest function name, in bytes.
 const NAME_BYTES: usize = 512;
 /// Functions of a page of the table.
-const PAGE: usize = 256;
+const PAGE: usize = if cfg!(layshaft_loom) { 64 } else { 256 };
 
 /// What the workers, the handles and the engine share.
 pub(crate) struct Shared {
@@ -207,7 +207,7 @@ impl Shared {
         if let Some(class) = classes.iter().find(|c| unsafe { c.as_ref() }.fits::<S>()) {
             return *class;
         }
-        let class = Class::new::<S>(NonNull::from(self), classes.len());
+        let class = Class::new::<S>(classes.len());
         let class = NonNull::from(Box::leak(Box::new(class)));
         classes.push(class);
         class

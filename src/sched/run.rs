@@ -1,7 +1,8 @@
 //! The typed half of the scheduler: what a [`Vtable`] points to for one function.
 
 use super::core::{Core, Node, PULLED, Recipe, Vtable};
-use super::worker::{Running, Worker};
+use super::deque::{self, Taken};
+use super::worker::Worker;
 use crate::error::{JobError, Panic};
 use crate::job::slot::ResultSlot;
 use crate::queue::block::{JobSlot, Shape, detached};
@@ -83,7 +84,9 @@ impl<S: Stored, R> Discard<S, R> {
         let dropped = catch_unwind(AssertUnwindSafe(|| {
             if control != detached() {
                 // SAFETY: the job's side of its slot; a control word other than `detached` is one.
-                unsafe { ResultSlot::complete::<R>(NonNull::new_unchecked(control), Err(JobError::Cancelled)) };
+                let slot = unsafe { NonNull::new_unchecked(control) };
+                // SAFETY: as above, last use.
+                unsafe { ResultSlot::complete::<R>(slot, Err(JobError::Cancelled)) };
             }
             drop(stored);
         }));
@@ -95,17 +98,19 @@ impl<S: Stored, R> Discard<S, R> {
     pub(crate) unsafe fn span(core: &Core, span: Span) -> usize {
         for i in span.start..span.start + span.len {
             // SAFETY: claimed by the caller; the block is of this core's shape.
-            unsafe { Self::job(Shape::<S>::slot(span.block, i)) };
+            let slot = unsafe { Shape::<S>::slot(span.block, i) };
+            // SAFETY: as above.
+            unsafe { Self::job(slot) };
         }
         // SAFETY: each slot was used once.
         unsafe { Shape::<S>::finish(&core.class().blocks, span.block, span.len) };
         span.len
     }
 
-    pub(crate) unsafe fn node(core: &Core, node: NonNull<Link>) {
-        // SAFETY: nodes of this core's class hold an `S`.
-        unsafe { Self::job(&node.cast::<Node<S>>().as_ref().job) };
-        core.class().nodes.put(node);
+    pub(crate) unsafe fn nested(core: &Core, taken: Taken<'_, Core>) {
+        // SAFETY: pushed by this function's submit.
+        let (control, stored) = unsafe { unpack::<S>(taken, |node| core.class().nodes.put(node)) };
+        Self::taken(control, stored);
     }
 
     pub(crate) unsafe fn queued(core: &Core) -> usize {
@@ -130,9 +135,10 @@ where
     const TABLE: Vtable = Vtable {
         run_ready: Self::run_ready,
         run_span: Self::run_span,
-        run_node: Self::run_node,
+        run_nested: Self::run_nested,
+        panicked: |worker, payload| worker_panicked::<R>(worker, payload),
         discard_span: Discard::<S, R>::span,
-        discard_node: Discard::<S, R>::node,
+        discard_nested: Discard::<S, R>::nested,
         discard_queued: Discard::<S, R>::queued,
         is_empty: Discard::<S, R>::is_empty,
         queued: |core| core.lane.len::<S>(),
@@ -147,7 +153,7 @@ where
 
     unsafe fn run_ready(worker: &Worker, core: &Core) -> bool {
         debug_assert_eq!(core.flags() & PULLED, 0);
-        let shared = worker.shared();
+        let shared = worker.shared_arc();
         let claim = core.lane.claim::<S>(&core.class().blocks, usize::MAX);
         let emptied = core.lane.is_empty::<S>();
         if emptied {
@@ -170,13 +176,15 @@ where
         let claim = worker.claim();
         let mut remaining = claim.open(NonNull::from(core), span.block, span.start, span.len);
         let mut ran = 0;
-        let outer = worker.running.replace(Running { function: core, job: detached() });
+        worker.begin(core);
         loop {
             let caught = catch_unwind(AssertUnwindSafe(|| {
                 while let Some(i) = claim.start(&mut remaining) {
                     ran += 1;
                     // SAFETY: the claim gave job `i` to this call.
-                    unsafe { Self::run_job(worker, body, Shape::<S>::slot(span.block, i)) };
+                    let slot = unsafe { Shape::<S>::slot(span.block, i) };
+                    // SAFETY: as above.
+                    unsafe { Self::run_job(worker, body, slot) };
                 }
             }));
             match caught {
@@ -185,7 +193,6 @@ where
             }
         }
         claim.close();
-        worker.running.set(outer);
         worker.ran(ran);
         // SAFETY: these jobs were moved out; others of the span were revoked and are their taker's to finish.
         unsafe { Shape::<S>::finish(&core.class().blocks, span.block, ran) };
@@ -205,23 +212,14 @@ where
         }
     }
 
-    unsafe fn run_node(worker: &Worker, core: &Core, node: NonNull<Link>) {
+    unsafe fn run_nested(worker: &Worker, core: &Core, taken: Taken<'_, Core>) {
         // SAFETY: the body lives until the engine has ended, and this worker is part of it.
         let body = unsafe { &*core.body_ptr().cast::<F>() };
-        // SAFETY: nodes of this core's class hold an `S`.
-        let job = unsafe { &node.cast::<Node<S>>().as_ref().job };
-        // SAFETY: the deque gave the node to this call.
-        let (control, stored) = unsafe { job.take() };
-        worker.free_node(core.class(), node);
-        let outer = worker.running.replace(Running { function: core, job: detached() });
+        // SAFETY: pushed by this function's submit.
+        let (control, stored) = unsafe { unpack::<S>(taken, |node| worker.free_node(core.class(), node)) };
+        worker.begin(core);
         // SAFETY: moved out above.
-        let caught =
-            catch_unwind(AssertUnwindSafe(|| unsafe { Self::run_taken(worker, body, control, stored.unwrap()) }));
-        if let Err(payload) = caught {
-            worker_panicked::<R>(worker, payload);
-        }
-        worker.running.set(outer);
-        worker.ran(1);
+        unsafe { Self::run_taken(worker, body, control, stored.unwrap()) };
     }
 
     #[inline(always)]
@@ -256,12 +254,50 @@ where
     }
 }
 
+/// Queues a nested job on the worker that is running one, or hands the argument back when there is no room.
+#[inline(always)]
+pub(crate) fn pack<S>(worker: &Worker, core: &Core, control: *mut ResultSlot, stored: S) -> Result<(), S> {
+    if deque::fits::<S>() {
+        return worker.push(core, control, stored);
+    }
+    let Some(node) = worker.node(core.class()) else { return Err(stored) };
+    // SAFETY: nodes of this core's class hold an `S`.
+    let argument = &unsafe { node.cast::<Node<S>>().as_ref() }.argument;
+    // SAFETY: the node is this call's.
+    argument.with_mut(|p| unsafe { p.cast::<S>().write(stored) });
+    worker.push(core, control, node).map_err(|node| {
+        worker.free_node(core.class(), node);
+        // SAFETY: written above and not shared.
+        argument.with(|p| unsafe { p.cast::<S>().read() })
+    })
+}
+
+/// Moves a nested job out of its entry, and out of its node if it has one.
+///
+/// # Safety
+/// `taken` was pushed by `pack::<S>`.
+#[inline(always)]
+unsafe fn unpack<S>(taken: Taken<'_, Core>, free: impl FnOnce(NonNull<Link>)) -> (*mut ResultSlot, S) {
+    if deque::fits::<S>() {
+        // SAFETY: pushed as `S`.
+        return unsafe { taken.empty::<S>() };
+    }
+    // SAFETY: pushed as a node.
+    let (control, node) = unsafe { taken.empty::<NonNull<Link>>() };
+    // SAFETY: nodes of this core's class hold an `S`.
+    let argument = &unsafe { node.cast::<Node<S>>().as_ref() }.argument;
+    // SAFETY: written by `pack`, read once.
+    let stored = argument.with(|p| unsafe { p.cast::<S>().read() });
+    free(node);
+    (control, stored)
+}
+
 /// A body (or a drop, or a waker) panicked: reports it to the job's handle, if it has one and is not finished.
 #[cold]
 #[inline(never)]
 fn worker_panicked<R>(worker: &Worker, payload: Box<dyn Any + Send>) {
     worker.panicked();
-    let control = worker.running.get().job;
+    let control = worker.running().job;
     if control == detached() {
         swallow(payload);
         return;

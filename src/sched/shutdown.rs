@@ -189,7 +189,7 @@ impl Shared {
             self.discard();
         }
         self.sleep.wake_all();
-        let inside = Worker::with_current(|w| w.is_some_and(|w| Arc::ptr_eq(w.shared(), self)));
+        let inside = Worker::with_current(|w| w.is_some_and(|w| Arc::ptr_eq(w.shared_arc(), self)));
         if inside {
             return self.report(false);
         }
@@ -271,11 +271,11 @@ impl Shared {
 
     /// Empties a worker's deque.
     fn discard_nested(&self, worker: &super::worker::WorkerShared) {
-        while let Some((core, node)) = worker.deque.steal() {
+        while let Some(taken) = worker.deque.steal() {
             // SAFETY: the caller holds every function there is.
-            let core = unsafe { core.as_ref() };
-            // SAFETY: the vtable was made for this core, and the deque gave the node to this call.
-            unsafe { (core.vtable.discard_node)(core, node) };
+            let core = unsafe { taken.function().as_ref() };
+            // SAFETY: the vtable was made for this core, and the deque gave the entry to this call.
+            unsafe { (core.vtable.discard_nested)(core, taken) };
             self.phase.discarded(1);
         }
     }

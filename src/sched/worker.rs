@@ -2,17 +2,18 @@
 
 use super::claim::Claim;
 use super::core::{Class, Core, CoreRef};
-use super::deque::Deque;
+use super::deque::{Deque, Taken};
 use super::registry::Shared;
 use super::sleep::Woken;
 use crate::job::slot::ResultSlot;
-use crate::queue::block::Header;
+use crate::queue::block::{Header, detached};
 use crate::queue::lane::Span;
 use crate::queue::pool::Link;
 use crate::stats::WorkerStats;
 use crate::sync::{AtomicPtr, AtomicU64, Ordering, fence_heavy, fence_light, local, spin_loop, yield_now};
 use crossbeam_utils::CachePadded;
 use std::cell::{Cell, UnsafeCell};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +21,7 @@ use std::time::Duration;
 /// Nested jobs run before the ready set is looked at again.
 const NESTED_ROUND: usize = 64;
 /// Looks of a searcher before it parks, about 5 us.
-const SEARCH_SPINS: u32 = 200;
+const SEARCH_SPINS: u32 = if cfg!(layshaft_loom) { 1 } else { 200 };
 /// Upper bound of the coalescing wait, in spin-loop hints (about 28 ns each): 0.4 us.
 const COALESCE_MAX: u32 = 16;
 /// A claim below this size means that the worker has caught up with its producers.
@@ -35,7 +36,7 @@ const FETCH_NODES: usize = 64;
 
 /// What other threads see of a worker.
 pub(crate) struct WorkerShared {
-    pub(crate) deque: Deque<Core, Link>,
+    pub(crate) deque: Deque<Core>,
     pub(crate) claim: Claim<Core, Header>,
     /// Counts the points between two jobs; odd while the worker is parked. See `registry`.
     epoch: CachePadded<AtomicU64>,
@@ -87,7 +88,7 @@ impl WorkerShared {
 
     /// The function whose job is running.
     pub(crate) fn running(&self) -> Option<NonNull<Core>> {
-        // Ordering: Acquire, pairs with the Release in `RunningCell`.
+        // Ordering: Acquire, pairs with the Release in `set_running`.
         NonNull::new(self.function.load(Ordering::Acquire))
     }
 
@@ -115,11 +116,16 @@ pub(crate) struct Running {
     pub(crate) job: *mut ResultSlot,
 }
 
+impl Running {
+    const NOTHING: Running = Running { function: ptr::null(), job: ptr::null_mut() };
+}
+
 /// A worker, seen by its own thread.
 pub(crate) struct Worker {
     shared: Arc<Shared>,
+    me: NonNull<WorkerShared>,
     index: usize,
-    pub(crate) running: RunningCell,
+    running: Cell<Running>,
     /// Free nodes, by class.
     nodes: UnsafeCell<Vec<Vec<NonNull<Link>>>>,
     /// Where the next look at the ready set starts: one past the function served last.
@@ -132,48 +138,33 @@ pub(crate) struct Worker {
     announce: Cell<bool>,
 }
 
-/// The running job, with the function mirrored where other threads may read it.
-pub(crate) struct RunningCell(Cell<Running>, NonNull<AtomicPtr<Core>>);
-
-impl RunningCell {
-    pub(crate) fn get(&self) -> Running {
-        self.0.get()
-    }
-
-    pub(crate) fn set(&self, running: Running) {
-        self.0.set(running);
-        // SAFETY: points into the shared part, which the worker keeps alive.
-        let mirror = unsafe { self.1.as_ref() };
-        // Ordering: Release, pairs with the Acquire in `WorkerShared::running`.
-        mirror.store(running.function.cast_mut(), Ordering::Release);
-    }
-
-    pub(crate) fn replace(&self, running: Running) -> Running {
-        let old = self.get();
-        self.set(running);
-        old
-    }
-}
-
 local! {
     static CURRENT: Cell<*const Worker> = Cell::new(ptr::null());
 }
 
 impl Worker {
-    /// Runs `f` with this thread's worker, if it is one.
+    /// This thread's worker, if it is one.
+    ///
+    /// # Safety
+    /// The caller does not let the reference leave its stack frame: the worker lives there, further down.
     #[inline(always)]
-    pub(crate) fn with_current<T>(f: impl FnOnce(Option<&Worker>) -> T) -> T {
+    pub(crate) unsafe fn current<'a>() -> Option<&'a Worker> {
         let current = CURRENT.with(Cell::get);
         // SAFETY: set for as long as `main` runs, which owns the worker, and cleared before it ends.
-        f(unsafe { current.as_ref() })
+        unsafe { current.as_ref() }
+    }
+
+    /// Runs `f` with this thread's worker, if it is one.
+    pub(crate) fn with_current<T>(f: impl FnOnce(Option<&Worker>) -> T) -> T {
+        // SAFETY: the bound of `f` keeps the reference from leaving it.
+        f(unsafe { Worker::current() })
     }
 
     /// The body of a worker thread: runs jobs until the engine ends.
     pub(crate) fn main(shared: Arc<Shared>, index: usize) {
-        let mirror = NonNull::from(&*shared.workers[index].function);
-        let none = Running { function: ptr::null(), job: ptr::null_mut() };
         let worker = Worker {
-            running: RunningCell(Cell::new(none), mirror),
+            me: NonNull::from(&shared.workers[index]),
+            running: Cell::new(Running::NOTHING),
             nodes: UnsafeCell::new(Vec::new()),
             cursor: Cell::new(index * 37),
             coalesce: Cell::new(0),
@@ -192,13 +183,18 @@ impl Worker {
     }
 
     #[inline(always)]
-    pub(crate) fn shared(&self) -> &Arc<Shared> {
+    pub(crate) fn shared(&self) -> *const Shared {
+        Arc::as_ptr(&self.shared)
+    }
+
+    pub(crate) fn shared_arc(&self) -> &Arc<Shared> {
         &self.shared
     }
 
     #[inline(always)]
     fn me(&self) -> &WorkerShared {
-        &self.shared.workers[self.index]
+        // SAFETY: points into `shared`, which this worker keeps alive.
+        unsafe { self.me.as_ref() }
     }
 
     pub(crate) fn claim(&self) -> &Claim<Core, Header> {
@@ -210,6 +206,7 @@ impl Worker {
     fn serve(&self) {
         loop {
             while self.step() {}
+            self.set_running(Running::NOTHING);
             self.shared.sleep.start_search();
             if !self.search() {
                 return;
@@ -323,30 +320,53 @@ impl Worker {
 
     /// Runs up to `most` of this worker's own nested jobs, newest first.
     fn run_nested(&self, most: usize) -> bool {
-        let mut found = false;
-        for _ in 0..most {
-            // SAFETY: this thread is the owner.
-            let Some((core, node)) = (unsafe { self.me().deque.pop() }) else { break };
-            found = true;
-            if self.announce.get() {
-                self.pass_on();
+        let mut left = most;
+        self.catch_each(|| {
+            while left > 0 {
+                // SAFETY: this thread is the owner.
+                let Some(taken) = (unsafe { self.me().deque.pop() }) else { break };
+                left -= 1;
+                self.run_taken(taken);
             }
-            self.run_node(core, node);
-        }
-        found
+        });
+        self.ran(most - left);
+        left < most
     }
 
-    pub(crate) fn run_node(&self, core: NonNull<Core>, node: NonNull<Link>) {
+    /// Calls `run` until it returns without a panic; each panic is reported to the job that was running.
+    #[inline(always)]
+    fn catch_each(&self, mut run: impl FnMut()) {
+        while let Err(payload) = catch_unwind(AssertUnwindSafe(&mut run)) {
+            // SAFETY: the function of the job that panicked, of which this worker is not past the end.
+            let core = unsafe { &*self.running.get().function };
+            // SAFETY: the vtable was made for this core.
+            unsafe { (core.vtable.panicked)(self, payload) };
+        }
+    }
+
+    /// Runs a nested job that was taken from a deque. Unwinds when it panics.
+    #[inline(always)]
+    fn run_taken(&self, taken: Taken<'_, Core>) {
         // SAFETY: mentioned in a deque until now, so not freed before this worker's next two epochs.
-        let core = unsafe { core.as_ref() };
+        let core = unsafe { taken.function().as_ref() };
         if self.shared.phase.is_discarding() {
-            // SAFETY: the vtable was made for this core, and the deque gave the node to this call.
-            unsafe { (core.vtable.discard_node)(core, node) };
-            self.shared.phase.discarded(1);
-            return;
+            // SAFETY: the vtable was made for this core, and the deque gave the entry to this call.
+            unsafe { (core.vtable.discard_nested)(core, taken) };
+            return self.shared.phase.discarded(1);
         }
         // SAFETY: as above.
-        unsafe { (core.vtable.run_node)(self, core, node) }
+        unsafe { (core.vtable.run_nested)(self, core, taken) }
+    }
+
+    /// Runs one nested job to its end.
+    fn run_one(&self, taken: Taken<'_, Core>) {
+        let mut taken = Some(taken);
+        self.catch_each(|| {
+            if let Some(taken) = taken.take() {
+                self.run_taken(taken);
+            }
+        });
+        self.ran(1);
     }
 
     /// The other workers, starting behind this one.
@@ -358,12 +378,12 @@ impl Worker {
     /// Takes the oldest nested job of another worker and runs it.
     fn steal(&self) -> bool {
         for victim in self.others() {
-            if let Some((core, node)) = victim.deque.steal() {
+            if let Some(taken) = victim.deque.steal() {
                 add(&self.me().counters.steals, 1);
                 if self.announce.get() {
                     self.pass_on();
                 }
-                self.run_node(core, node);
+                self.run_one(taken);
                 return true;
             }
         }
@@ -501,9 +521,29 @@ impl Worker {
         add(&self.me().counters.jobs, n as u64);
     }
 
+    pub(crate) fn running(&self) -> Running {
+        self.running.get()
+    }
+
+    /// Jobs of this function follow. What ran before is forgotten; who interrupts a job restores it.
+    #[inline(always)]
+    pub(crate) fn begin(&self, function: &Core) {
+        if ptr::eq(self.running.get().function, function) {
+            self.set_job(detached());
+        } else {
+            self.set_running(Running { function, job: detached() });
+        }
+    }
+
+    fn set_running(&self, running: Running) {
+        self.running.set(running);
+        // Ordering: Release, pairs with the Acquire in `WorkerShared::running`.
+        self.me().function.store(running.function.cast_mut(), Ordering::Release);
+    }
+
     #[inline(always)]
     pub(crate) fn set_job(&self, job: *mut ResultSlot) {
-        self.running.0.set(Running { job, ..self.running.get() });
+        self.running.set(Running { job, ..self.running.get() });
     }
 
     #[cold]
@@ -563,15 +603,13 @@ impl Worker {
         unsafe { &mut *self.nodes.get() }.clear();
     }
 
-    /// Queues a nested job on this worker: `false` when the deque is full.
+    /// Queues a nested job on this worker, or hands the argument back when the deque is full.
     #[inline(always)]
-    pub(crate) fn push(&self, core: NonNull<Core>, node: NonNull<Link>) -> bool {
+    pub(crate) fn push<S>(&self, core: &Core, control: *mut ResultSlot, argument: S) -> Result<(), S> {
         // SAFETY: this thread is the owner.
-        let pushed = unsafe { self.me().deque.push((core, node)) };
-        if pushed {
-            self.woke(self.shared.sleep.notify_local());
-        }
-        pushed
+        unsafe { self.me().deque.push(NonNull::from(core), control, argument) }?;
+        self.woke(self.shared.sleep.notify_local());
+        Ok(())
     }
 
     // Waiting inside a job.
@@ -608,31 +646,16 @@ impl Worker {
 
     /// Runs `job` if it is in this worker's deque: it, and nothing that came later.
     pub(crate) fn help(&self, job: NonNull<ResultSlot>) {
-        let is_it = |(core, node): (NonNull<Core>, NonNull<Link>)| {
-            // SAFETY: mentioned in this worker's deque.
-            let class = unsafe { core.as_ref() }.class();
-            // SAFETY: as above; queued by this worker.
-            unsafe { class.control(node) == job.as_ptr() }
-        };
         // SAFETY: this thread is the owner.
-        let Some(above) = (unsafe { self.me().deque.depth_of(is_it) }) else { return };
-        let mut later = Vec::with_capacity(above);
-        let mut found = None;
-        for _ in 0..=above {
-            // SAFETY: this thread is the owner.
-            match unsafe { self.me().deque.pop() } {
-                Some(entry) if is_it(entry) => found = Some(entry),
-                Some(entry) => later.push(entry),
-                None => break,
-            }
-        }
-        for entry in later.into_iter().rev() {
-            // SAFETY: this thread is the owner.
-            let pushed = unsafe { self.me().deque.push(entry) };
-            assert!(pushed, "the deque had room for this entry before");
-        }
-        if let Some((core, node)) = found {
-            self.run_node(core, node);
+        let Some(lifted) = (unsafe { self.me().deque.extract(job.as_ptr()) }) else { return };
+        // SAFETY: this thread is the owner, and lifted an entry just now.
+        let pushed = unsafe { self.me().deque.push_lifted(lifted) };
+        assert!(pushed.is_ok(), "there is room where the entry came from");
+        // SAFETY: this thread is the owner. A thief may be faster: then the job runs elsewhere.
+        if let Some(taken) = unsafe { self.me().deque.pop() } {
+            let outer = self.running.get();
+            self.run_one(taken);
+            self.set_running(outer);
         }
     }
 }

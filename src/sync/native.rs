@@ -72,7 +72,10 @@ pub(crate) fn fence_heavy() {
     if ASYMMETRIC.load(Ordering::Relaxed) {
         // SAFETY: membarrier(2) takes three integers and touches no memory of ours.
         let r = unsafe { libc::syscall(libc::SYS_membarrier, libc::MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0) };
-        assert_eq!(r, 0, "membarrier was registered and then refused: a seccomp filter was installed after the engine started");
+        assert_eq!(
+            r, 0,
+            "membarrier was registered and then refused: a seccomp filter was installed after the engine started"
+        );
     } else {
         // Ordering: SeqCst, pairs with the same fence in `fence_light`.
         fence(Ordering::SeqCst);

@@ -1,7 +1,7 @@
 //! Which core a thread runs on. Threads inherit it from the one that starts them.
 
-/// Runs `on_worker_core`, which starts one worker, on a core of its own; until the value is dropped the caller has
-/// another. Without two cores, or where the system cannot do it, nothing is pinned.
+/// Runs `start`, which starts workers. A single one gets a core of its own, and the caller another until the value is
+/// dropped. With more workers, without two cores, or where the system cannot do it, nothing is pinned.
 #[cfg(target_os = "linux")]
 pub(super) use linux::apart;
 
@@ -12,10 +12,13 @@ mod linux {
     /// Gives the caller its cores back.
     pub(in crate::bench) struct Apart(Option<CpuSet>);
 
-    pub(in crate::bench) fn apart<T>(on_worker_core: impl FnOnce() -> T) -> (T, Apart) {
-        let Some((all, [first, last])) = cores() else { return (on_worker_core(), Apart(None)) };
+    pub(in crate::bench) fn apart<T>(workers: usize, start: impl FnOnce() -> T) -> (T, Apart) {
+        let pair = if workers == 1 { cores() } else { None };
+        let Some((all, [first, last])) = pair else {
+            return (start(), Apart(None));
+        };
         let is_pinned = sched_setaffinity(None, &last).is_ok();
-        let started = on_worker_core();
+        let started = start();
         if is_pinned {
             // It worked for the other core.
             let _ = sched_setaffinity(None, &first);
@@ -49,6 +52,6 @@ mod linux {
 }
 
 #[cfg(not(target_os = "linux"))]
-pub(super) fn apart<T>(on_worker_core: impl FnOnce() -> T) -> (T, ()) {
-    (on_worker_core(), ())
+pub(super) fn apart<T>(_workers: usize, start: impl FnOnce() -> T) -> (T, ()) {
+    (start(), ())
 }

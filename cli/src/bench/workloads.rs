@@ -65,16 +65,12 @@ fn engine(workers: usize) -> Result<Engine, String> {
 
 /// An engine with one function, and what `measure` makes of it.
 fn with_function(workers: usize, measure: impl FnOnce(&Counting) -> Measured) -> Measured {
-    let place = || -> Result<_, String> {
+    let start = || -> Result<_, String> {
         let engine = engine(workers)?;
         let function = engine.function("count", body).map_err(text)?;
         Ok((engine, function))
     };
-    if workers > 1 {
-        let (_engine, function) = place()?;
-        return measure(&function);
-    }
-    let (started, _apart) = pin::apart(place);
+    let (started, _apart) = pin::apart(workers, start);
     let (_engine, function) = started?;
     measure(&function)
 }
@@ -204,7 +200,7 @@ fn tree(effort: Effort, workers: usize) -> Measured {
         let function = engine.function("tree", grow).map_err(text)?;
         Ok((engine, itself.get_or_init(|| function).clone()))
     };
-    let (planted, _apart) = if workers > 1 { (plant(), None) } else { pin_one(plant) };
+    let (planted, _apart) = pin::apart(workers, plant);
     let (_engine, function) = planted?;
     effort.figure(jobs, || {
         let want = tally::total().plus(jobs, sum);
@@ -223,7 +219,7 @@ fn many(effort: Effort, functions: usize) -> Measured {
         let all: Result<Vec<Counting>, String> = names.map(|name| engine.function(&name, body).map_err(text)).collect();
         Ok((engine, all?))
     };
-    let (registered, _apart) = pin::apart(register);
+    let (registered, _apart) = pin::apart(1, register);
     let (_engine, all) = registered?;
     effort.figure(jobs, || {
         let want = tally::total().plus(jobs, sum_below(jobs));

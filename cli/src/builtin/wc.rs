@@ -34,7 +34,9 @@ fn begins_word(before: u8, byte: u8) -> bool {
 
 impl Fold for Wc {
     fn update(&mut self, chunk: &[u8]) {
-        let Some((&first, &last)) = chunk.first().zip(chunk.last()) else { return };
+        let Some((&first, &last)) = chunk.first().zip(chunk.last()) else {
+            return;
+        };
         self.bytes += chunk.len() as u64;
         self.lines += u64::from(first == b'\n');
         self.words += u64::from(begins_word(self.last, first));

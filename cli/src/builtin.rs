@@ -62,7 +62,7 @@ impl Builtin {
 
 fn fold<F: Fold>(path: &Path) -> io::Result<Output> {
     let mut state = F::default();
-    let bytes = if path == STDIN {
+    let bytes = if path.as_os_str() == STDIN {
         each_chunk(io::stdin().lock(), |chunk| state.update(chunk))?
     } else {
         each_chunk(File::open(path)?, |chunk| state.update(chunk))?

@@ -6,8 +6,7 @@ mod repeat;
 mod tally;
 mod workloads;
 
-use crate::EXIT_JOB_FAILED;
-use crate::args;
+use crate::{EXIT_JOB_FAILED, args, complain};
 use repeat::{Effort, Figure};
 use std::io::{self, ErrorKind, Write};
 
@@ -18,7 +17,7 @@ pub(crate) fn run(options: &args::Bench) -> u8 {
         Ok(()) => 0,
         Err(error) if error.kind() == ErrorKind::BrokenPipe => 0,
         Err(error) => {
-            let _ = writeln!(io::stderr(), "layshaft: bench ended early: {error}");
+            complain(io::stderr(), format_args!("bench ended early: {error}"));
             EXIT_JOB_FAILED
         }
     }
