@@ -89,6 +89,7 @@ struct Untyped<S, R>(PhantomData<fn(S, R)>);
 
 impl<S: Stored, R> Untyped<S, R> {
     const TABLE: Vtable = Vtable {
+        retire: |core| core.lane.retire::<S>(&core.class().blocks),
         run_ready: |_, _| unreachable!("jobs without a body are not in the ready set"),
         run_span: |_, _, _| unreachable!("workers do not claim jobs without a body"),
         run_nested: |_, _, _| unreachable!("jobs without a body are not in a deque"),
@@ -113,8 +114,7 @@ impl<S: Stored, R> Untyped<S, R> {
         let mut total = 0;
         loop {
             let Some((control, stored)) = own.pop_returned() else { break };
-            Discard::<S, R>::taken(control.0, stored);
-            total += 1;
+            total += Discard::<S, R>::taken(core, control.0, stored);
         }
         // SAFETY: passed on from the caller.
         total + unsafe { Discard::<S, R>::queued(core) }
@@ -337,6 +337,10 @@ impl<A: Send + 'static, R: Send + 'static> ConsumerSet<A, R> {
             // SAFETY: the vtable was made for this core.
             core.lane.is_closed() || !unsafe { (core.vtable.is_empty)(core) }
         };
+        for function in &members.functions {
+            // SAFETY: the vtable was made for this core.
+            unsafe { (function.core().vtable.retire)(function.core()) };
+        }
         if members.functions.iter().any(is_ready) {
             drop(members);
             self.unpark();
@@ -442,7 +446,8 @@ impl<A: Send + 'static, R: Send + 'static> Pulled<A, R> {
             let slot = NonNull::new(control).filter(|_| control != detached());
             // SAFETY: the slab's slots live as long as the process.
             if slot.is_some_and(|slot| !unsafe { slot.as_ref() }.begin()) {
-                Discard::<S, R>::taken(control, stored);
+                // Met as cancelled: not counted as discarded.
+                let _ = Discard::<S, R>::taken(core, control, stored);
                 continue;
             }
             let completer = Completer { slot, result: PhantomData };

@@ -3,18 +3,22 @@
 use crate::batch::Batch;
 use crate::error::{BatchError, CallError, SubmitError};
 use crate::handle::JobHandle;
+use crate::job::origin;
 use crate::job::slot::ResultSlot;
 use crate::queue::block::{Shape, detached};
 use crate::queue::lane::Refused;
 use crate::sched::core::{Core, CoreRef, PULLED, REMOVED};
 use crate::sched::run::{self, Inline, Stored, is_inline};
 use crate::sched::worker::Worker;
+use arrayvec::ArrayVec;
 use std::fmt;
 use std::marker::PhantomData;
 use std::ptr;
 
 /// Jobs of a batch that are handed to the queue at a time.
 const BATCH: usize = 64;
+/// Handles of a batch that room is made for at once, whatever its iterator promises.
+const HANDLES: usize = 1 << 20;
 
 /// A registered function with argument `A` and result `R`. Clones are keys to the same one.
 ///
@@ -52,9 +56,9 @@ impl<A: Send + 'static, R: Send + 'static> Function<A, R> {
     /// As for [`send`](Self::send).
     #[inline]
     pub fn submit(&self, arg: A) -> Result<JobHandle<R>, SubmitError<A>> {
-        let slot = ResultSlot::acquire::<R>(self.core.flags() & PULLED != 0);
+        let slot = ResultSlot::acquire::<R>();
         match self.queue(slot.as_ptr(), arg) {
-            Ok(()) => Ok(JobHandle::new(slot)),
+            Ok(()) => Ok(JobHandle::new(slot, self.core.origin())),
             Err(refused) => {
                 ResultSlot::abandon(slot);
                 Err(refused)
@@ -93,13 +97,12 @@ impl<A: Send + 'static, R: Send + 'static> Function<A, R> {
     /// [`BatchError`] with the handles made so far and the arguments from the first refused one on.
     pub fn submit_batch(&self, args: impl IntoIterator<Item = A>) -> Result<Batch<R>, BatchError<A, R>> {
         let args = args.into_iter();
-        let mut handles: Vec<JobHandle<R>> = Vec::with_capacity(args.size_hint().0);
-        let pulled = self.core.flags() & PULLED != 0;
+        let mut handles: Vec<JobHandle<R>> = Vec::with_capacity(args.size_hint().0.min(HANDLES));
         let sent = self.each_chunk(args, |f, chunk| {
             let before = handles.len();
-            let slots: Vec<_> = chunk.iter().map(|_| ResultSlot::acquire::<R>(pulled)).collect();
+            let slots: ArrayVec<_, BATCH> = chunk.iter().map(|_| ResultSlot::acquire::<R>()).collect();
             let n = f.queue_chunk(chunk, |i| slots[i].as_ptr());
-            handles.extend(slots[..n].iter().map(|&slot| JobHandle::new(slot)));
+            handles.extend(slots[..n].iter().map(|&slot| JobHandle::new(slot, f.core.origin())));
             slots[n..].iter().for_each(|&slot| ResultSlot::abandon(slot));
             handles.len() - before
         });
@@ -116,11 +119,12 @@ impl<A: Send + 'static, R: Send + 'static> Function<A, R> {
         self.core.name()
     }
 
-    /// Jobs that are queued and not claimed by a worker. Jobs submitted from inside jobs are in the workers' deques and
+    /// Jobs that are queued, not claimed by a worker, and not cancelled. Jobs submitted from inside jobs are in the workers' deques and
     /// do not count.
     pub fn queued(&self) -> usize {
         // SAFETY: the vtable was made for this core.
-        unsafe { (self.core.vtable.queued)(&self.core) }
+        let queued = unsafe { (self.core.vtable.queued)(&self.core) };
+        queued.saturating_sub(origin::tombstones(self.core.origin()))
     }
 
     /// Whether the function takes no more jobs from outside.
@@ -196,26 +200,23 @@ impl<A: Send + 'static, R: Send + 'static> Function<A, R> {
     fn each_chunk(
         &self,
         args: impl IntoIterator<Item = A>,
-        mut queue: impl FnMut(&Self, &mut Vec<A>) -> usize,
+        mut queue: impl FnMut(&Self, &mut Chunk<A>) -> usize,
     ) -> Result<(), Vec<A>> {
         let mut args = args.into_iter();
-        let mut chunk = Vec::with_capacity(BATCH.min(args.size_hint().1.unwrap_or(BATCH)));
         loop {
             // Collected before slots are reserved: an iterator that panics must not leave a hole in the queue.
-            chunk.extend(args.by_ref().take(BATCH));
+            let mut chunk: Chunk<A> = args.by_ref().take(BATCH).map(Some).collect();
             if chunk.is_empty() {
                 return Ok(());
             }
-            let want = chunk.len();
-            if queue(self, &mut chunk) < want {
-                chunk.extend(args);
-                return Err(chunk);
+            if queue(self, &mut chunk) < chunk.len() {
+                return Err(chunk.into_iter().flatten().chain(args).collect());
             }
         }
     }
 
-    /// Queues a chunk; leaves in it what was refused. Returns how many were accepted.
-    fn queue_chunk(&self, chunk: &mut Vec<A>, control: impl Fn(usize) -> *mut ResultSlot) -> usize {
+    /// Queues a chunk, taking what is accepted out of it: how many.
+    fn queue_chunk(&self, chunk: &mut Chunk<A>, control: impl Fn(usize) -> *mut ResultSlot) -> usize {
         if is_inline::<A>() {
             self.queue_chunk_stored::<Inline<A>>(chunk, control)
         } else {
@@ -225,26 +226,18 @@ impl<A: Send + 'static, R: Send + 'static> Function<A, R> {
 
     fn queue_chunk_stored<S: Stored<Arg = A>>(
         &self,
-        chunk: &mut Vec<A>,
+        chunk: &mut Chunk<A>,
         control: impl Fn(usize) -> *mut ResultSlot,
     ) -> usize {
         let core = &*self.core;
-        let single = core.flags() != 0 || Worker::with_current(|w| w.is_some());
+        if core.flags() != 0 || Worker::with_current(|w| w.is_some()) {
+            return self.queue_singly(chunk, control);
+        }
         let mut accepted = 0;
-        let mut refused = None;
-        let total = chunk.len();
-        let mut args = chunk.drain(..);
-        while accepted < total && refused.is_none() {
-            if single {
-                let arg = args.next().expect("counted");
-                match self.queue(control(accepted), arg) {
-                    Ok(()) => accepted += 1,
-                    Err(error) => refused = Some(error.into_arg()),
-                }
-                continue;
-            }
-            let Ok(span) = core.lane.reserve::<S>(&core.class().blocks, total - accepted) else { break };
-            for (i, arg) in (span.start..).zip(args.by_ref().take(span.len)) {
+        while accepted < chunk.len() {
+            let Ok(span) = core.lane.reserve::<S>(&core.class().blocks, chunk.len() - accepted) else { break };
+            for i in span.start..span.start + span.len {
+                let arg = chunk[accepted].take().expect("each argument is taken once");
                 // SAFETY: reserved above.
                 unsafe { Shape::<S>::slot(span.block, i) }.publish(control(accepted), S::wrap(arg));
                 accepted += 1;
@@ -253,14 +246,24 @@ impl<A: Send + 'static, R: Send + 'static> Function<A, R> {
                 core.shared().sleep.notify();
             }
         }
-        let rest: Vec<A> = refused.into_iter().chain(args).collect();
-        *chunk = rest;
-        if chunk.capacity() < BATCH {
-            chunk.reserve(BATCH);
-        }
         accepted
     }
+
+    /// A chunk from inside a job, or for a function that needs care.
+    fn queue_singly(&self, chunk: &mut Chunk<A>, control: impl Fn(usize) -> *mut ResultSlot) -> usize {
+        for (i, place) in chunk.iter_mut().enumerate() {
+            let arg = place.take().expect("each argument is taken once");
+            if let Err(refused) = self.queue(control(i), arg) {
+                *place = Some(refused.into_arg());
+                return i;
+            }
+        }
+        chunk.len()
+    }
 }
+
+/// Part of a batch; what is taken out was accepted.
+type Chunk<A> = ArrayVec<Option<A>, BATCH>;
 
 impl<A, R> Clone for Function<A, R> {
     fn clone(&self) -> Self {

@@ -2,6 +2,7 @@
 
 use crate::error::{JobError, WaitError};
 use crate::job::id::JobId;
+use crate::job::origin;
 use crate::job::slot::ResultSlot;
 use crate::sched::worker::Worker;
 use std::fmt;
@@ -26,6 +27,8 @@ use std::time::Duration;
 #[must_use = "dropping a handle detaches the job; use `send` if no result is wanted"]
 pub struct JobHandle<R> {
     slot: NonNull<ResultSlot>,
+    /// The function's record, by index.
+    origin: u32,
     result: PhantomData<R>,
 }
 
@@ -35,8 +38,8 @@ unsafe impl<R: Send> Send for JobHandle<R> {}
 unsafe impl<R: Send> Sync for JobHandle<R> {}
 
 impl<R> JobHandle<R> {
-    pub(crate) fn new(slot: NonNull<ResultSlot>) -> Self {
-        JobHandle { slot, result: PhantomData }
+    pub(crate) fn new(slot: NonNull<ResultSlot>, origin: u32) -> Self {
+        JobHandle { slot, origin, result: PhantomData }
     }
 
     #[inline(always)]
@@ -81,8 +84,10 @@ impl<R> JobHandle<R> {
             ResultSlot::wait(self.slot, None);
         };
         Worker::with_current(|worker| match worker {
-            Some(worker) => worker.wait_inside(self.slot, wait),
-            None => {
+            Some(worker) if origin::is_run_by(self.origin, worker.engine_number()) => {
+                worker.wait_inside(self.slot, wait)
+            }
+            _ => {
                 wait();
                 true
             }
@@ -120,7 +125,8 @@ impl<R> JobHandle<R> {
     /// Costs a `membarrier` system call (0.3 to about 10 microseconds), so that starting a job costs nothing. Waits for
     /// a worker only if that is just now starting this job, for a few instructions.
     pub fn cancel(&self) -> bool {
-        self.slot().cancel()
+        let _ = self.slot();
+        ResultSlot::cancel(self.slot, self.origin)
     }
 
     /// Whether the job has ended, so that [`wait`](Self::wait) returns at once.

@@ -111,7 +111,7 @@ impl<O: Write, E: Write> Run<O, E> {
                 Err(error) => self.fail(&path, &error),
             }
         }
-        if !self.output.buffer().is_empty() && false {
+        if !self.output.buffer().is_empty() && self.flushed.elapsed() >= FLUSH_AFTER {
             self.output.flush()?;
             self.flushed = Instant::now();
         }
@@ -152,6 +152,10 @@ mod tests {
     use layshaft::Shutdown;
     use std::io::ErrorKind;
     use std::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::{Mutex, mpsc};
+
+    /// Longer than anything here takes, short enough to learn of a hang.
+    const PATIENCE: Duration = Duration::from_secs(60);
 
     /// Runs `body` over inputs named by numbers: output, messages, tally.
     fn map(
@@ -190,14 +194,14 @@ mod tests {
 
     #[test]
     fn inputs_behind_a_full_window_are_not_asked_for() {
-        let (open, opened) = std::sync::mpsc::channel();
-        let opened = std::sync::Mutex::new(opened);
+        let (open, opened) = mpsc::channel();
+        let opened = Mutex::new(opened);
         let first_has_ended = Arc::new(AtomicBool::new(false));
         let ended = Arc::clone(&first_has_ended);
         // The first job waits for the last one that fits beside it.
         let body = move |name: &str| {
             if name == "0" {
-                opened.lock().expect("not poisoned").recv().expect("the other job runs");
+                opened.lock().expect("not poisoned").recv_timeout(PATIENCE).expect("the other job runs");
                 // Ordering: Release, pairs with the Acquire below.
                 ended.store(true, Ordering::Release);
             } else if name == (WINDOW - 1).to_string() {
@@ -239,34 +243,31 @@ mod tests {
 
     #[test]
     fn a_result_is_shown_while_later_jobs_run() {
-        use std::sync::{Condvar, Mutex};
-        /// Lets job 1 end once the line of job 0 was written.
-        #[derive(Default)]
-        struct Gate(Mutex<bool>, Condvar);
-        struct Opens(Arc<Gate>);
-        impl Write for Opens {
+        /// Tells that something was written.
+        struct Tells(mpsc::Sender<()>);
+        impl Write for Tells {
             fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-                *self.0.0.lock().expect("not poisoned") = true;
-                self.0.1.notify_all();
+                // Later writes find nobody waiting.
+                let _ = self.0.send(());
                 Ok(bytes.len())
             }
             fn flush(&mut self) -> io::Result<()> {
                 Ok(())
             }
         }
-        let gate = Arc::new(Gate::default());
-        let seen = Arc::clone(&gate);
+        let (tell, told) = mpsc::channel();
+        let told = Mutex::new(told);
         let body = move |path: &Path| {
             if path == Path::new("1") {
-                let open = seen.1.wait_while(seen.0.lock().expect("not poisoned"), |open| !*open);
-                drop(open.expect("not poisoned"));
+                let told = told.lock().expect("not poisoned").recv_timeout(PATIENCE);
+                told.expect("the line of job 0 is written while job 1 runs");
             }
             Ok(Output { line: b"line\n".to_vec(), bytes: 0 })
         };
         let (engine, function) = start(Some(2), "gated", body).expect("starts");
-        let mut run = Run::new(function, Opens(gate), Vec::new());
+        let mut run = Run::new(function, Tells(tell), Vec::new());
         run.all(numbers(2)).expect("written");
-        assert_eq!(run.tally.jobs, 2);
+        assert_eq!((run.tally.jobs, run.tally.failed), (2, 0));
         assert!(engine.shutdown(Shutdown::Drain).complete);
     }
 }

@@ -22,6 +22,7 @@
 //! waits for the worker's next store, a few instructions away, which says what was decided.
 
 use super::id::JobId;
+use super::origin;
 use super::slab::{self, Size};
 use crate::error::JobError;
 use crate::queue::pool::{Link, NIL};
@@ -76,8 +77,8 @@ pub(crate) struct ResultSlot {
     generation: AtomicU32,
     started: AtomicU8,
     cancel: AtomicU8,
-    /// The job is pulled by a consumer set. Written before the job is queued.
-    pulled: AtomicU8,
+    /// The job lies in a worker's deque and not in its function's lane.
+    nested: AtomicU8,
     size: Size,
     /// Stands for the value's bytes, so that the model checker sees who touches them.
     value: UnsafeCell<()>,
@@ -106,7 +107,7 @@ impl ResultSlot {
             generation: AtomicU32::new(0),
             started: AtomicU8::new(NOT_STARTED),
             cancel: AtomicU8::new(NOT_ASKED),
-            pulled: AtomicU8::new(0),
+            nested: AtomicU8::new(0),
             size,
             value: UnsafeCell::new(()),
         }
@@ -115,14 +116,8 @@ impl ResultSlot {
     /// A slot for a job with result `R`. Nothing is written to it here: the exchange that queues the job would have to
     /// wait for the slot's line, which another core wrote last. It was made ready when it was freed.
     #[inline(always)]
-    pub(crate) fn acquire<R>(pulled: bool) -> NonNull<ResultSlot> {
-        let slot = slab::acquire(Place::<R>::SIZE);
-        if pulled {
-            // Ordering: Relaxed, published with the job (`JobSlot::publish`).
-            // SAFETY: the slab's slots live as long as the process.
-            unsafe { slot.as_ref() }.pulled.store(1, Ordering::Relaxed);
-        }
-        slot
+    pub(crate) fn acquire<R>() -> NonNull<ResultSlot> {
+        slab::acquire(Place::<R>::SIZE)
     }
 
     /// Makes a slot ready for its next use, after its state word was a free list's link.
@@ -159,7 +154,7 @@ impl ResultSlot {
         // Ordering: Relaxed, as above.
         this.cancel.store(NOT_ASKED, Ordering::Relaxed);
         // Ordering: Relaxed, as above.
-        this.pulled.store(0, Ordering::Relaxed);
+        this.nested.store(0, Ordering::Relaxed);
         slab::release(slot, this.size);
     }
 
@@ -205,9 +200,22 @@ impl ResultSlot {
         self.cancel.load(Ordering::Relaxed) != NOT_ASKED
     }
 
-    pub(crate) fn is_pulled(&self) -> bool {
-        // Ordering: Relaxed, written by the submit that made the handle.
-        self.pulled.load(Ordering::Relaxed) != 0
+    /// The job goes to a worker's deque, or back from there to its lane.
+    pub(crate) fn set_nested(&self, nested: bool) {
+        // Ordering: Relaxed, published with the job.
+        self.nested.store(u8::from(nested), Ordering::Relaxed);
+    }
+
+    /// A cancelled job was met in its queue: it is a tombstone no more.
+    pub(crate) fn bury(&self, origin: u32) {
+        if !self.is_nested() {
+            origin::count_tombstones(origin, u32::MAX);
+        }
+    }
+
+    fn is_nested(&self) -> bool {
+        // Ordering: Relaxed, written before the job was queued.
+        self.nested.load(Ordering::Relaxed) != 0
     }
 
     /// The job has ended; the job's side gives the slot up.
@@ -369,7 +377,7 @@ impl ResultSlot {
         // SAFETY: the slab's slots live as long as the process.
         let this = unsafe { slot.as_ref() };
         while !this.is_done() {
-            Self::unregister(slot);
+            drop(Self::unregister(slot));
             // Ordering: Release, so that the job's side frees the slot after our last use; Relaxed on failure, the loop
             // looks again.
             let gone = this.state().compare_exchange(PENDING, DETACHED, Ordering::Release, Ordering::Relaxed);
@@ -382,24 +390,40 @@ impl ResultSlot {
     }
 
     /// Asks for the job not to run: `true` if it will not.
-    pub(crate) fn cancel(&self) -> bool {
-        if self.is_done() {
+    pub(crate) fn cancel(slot: NonNull<ResultSlot>, origin: u32) -> bool {
+        // SAFETY: the slab's slots live as long as the process.
+        let this = unsafe { slot.as_ref() };
+        if this.is_cancel_granted() {
+            return true;
+        }
+        if this.is_done() {
             // Ordering: Relaxed, `is_done` acquired everything that led to it.
-            return self.state().load(Ordering::Relaxed) == DONE_CANCELLED;
+            return this.state().load(Ordering::Relaxed) == DONE_CANCELLED;
+        }
+        if !this.is_nested() {
+            // Before anybody can meet the job as cancelled, so that the count is never left wrong.
+            origin::count_tombstones(origin, 1);
         }
         // Ordering: Relaxed, ordered before the loads below by the heavy fence (`fence_light` in `begin`).
-        self.cancel.store(ASKED, Ordering::Relaxed);
+        this.cancel.store(ASKED, Ordering::Relaxed);
         fence_heavy();
         loop {
             // Ordering: Acquire, pairs with the Release stores in `begin`.
-            match self.started.load(Ordering::Acquire) {
+            match this.started.load(Ordering::Acquire) {
                 NOT_STARTED | YIELDED => break,
-                RUNNING => return false,
+                RUNNING => {
+                    this.bury(origin);
+                    return false;
+                }
                 _ => yield_now(),
             }
         }
         // Ordering: Relaxed, for this handle's own later calls.
-        self.cancel.store(GRANTED, Ordering::Relaxed);
+        this.cancel.store(GRANTED, Ordering::Relaxed);
+        // Whoever polls the handle need not wait until the job is met in its queue.
+        if let Some(waker) = Self::unregister(slot) {
+            waker.wake();
+        }
         true
     }
 
@@ -434,7 +458,7 @@ impl ResultSlot {
         }
         let end = limit.and_then(|d| Instant::now().checked_add(d));
         loop {
-            Self::unregister(slot);
+            drop(Self::unregister(slot));
             // Ordering: Acquire on both sides, pairs with the Release in `announce`.
             match this.state().compare_exchange(PENDING, PARKED, Ordering::Acquire, Ordering::Acquire) {
                 Ok(_) | Err(PARKED) => {}
@@ -464,7 +488,7 @@ impl ResultSlot {
         // Cloned first: the state REGISTERING must not last through foreign code.
         let waker = cx.waker().clone();
         loop {
-            Self::unregister(slot);
+            drop(Self::unregister(slot));
             // Ordering: Acquire on both sides, pairs with the Release in `announce`.
             match this.state().compare_exchange(PENDING, REGISTERING, Ordering::Acquire, Ordering::Acquire) {
                 Ok(_) => break,
@@ -480,16 +504,15 @@ impl ResultSlot {
     }
 
     /// Takes a registered waker out, so that the state is something else than WAKER.
-    fn unregister(slot: NonNull<ResultSlot>) {
+    fn unregister(slot: NonNull<ResultSlot>) -> Option<Waker> {
         // SAFETY: the slab's slots live as long as the process.
         let this = unsafe { slot.as_ref() };
         // Ordering: Acquire, pairs with the Release in `poll`; Relaxed on failure, there is no waker.
-        if this.state().compare_exchange(WAKER, REGISTERING, Ordering::Acquire, Ordering::Relaxed).is_ok() {
-            // SAFETY: REGISTERING gives the value's place to the handle; WAKER said that a waker is in it.
-            let waker = unsafe { Self::take_waker(slot) };
-            // Ordering: Release, so that the job's write comes after our read.
-            this.state().store(PENDING, Ordering::Release);
-            drop(waker);
-        }
+        this.state().compare_exchange(WAKER, REGISTERING, Ordering::Acquire, Ordering::Relaxed).ok()?;
+        // SAFETY: REGISTERING gives the value's place to the handle; WAKER said that a waker is in it.
+        let waker = unsafe { Self::take_waker(slot) };
+        // Ordering: Release, so that the job's write comes after our read.
+        this.state().store(PENDING, Ordering::Release);
+        Some(waker)
     }
 }

@@ -73,14 +73,12 @@ impl Cursor {
         Cursor(self.0 + n as u64)
     }
 
-    /// The first slot of the block that follows; keeps the closed bit.
-    pub(crate) fn enter(self, block: u32) -> Cursor {
-        Cursor(Cursor::new(self.lap().wrapping_add(1), block, 0).0 | (self.0 & CLOSED))
-    }
-
-    /// The first slot of a lane's first block after a time without one: the lap stays.
-    pub(crate) fn begin(self, block: u32) -> Cursor {
-        Cursor(Cursor::new(self.lap(), block, 0).0 | (self.0 & CLOSED))
+    /// The start of what was linked behind this place: a block, or anything beyond the indices of blocks for none. The
+    /// lap grows when a block is left. Keeps the closed bit.
+    pub(crate) fn follow(self, next: u32) -> Cursor {
+        let lap = if self.has_block() { self.lap().wrapping_add(1) } else { self.lap() };
+        let block = if next < Self::NO_BLOCK - 1 { next } else { Self::NO_BLOCK };
+        Cursor(Cursor::new(lap, block, 0).0 | (self.0 & CLOSED))
     }
 
     /// Slots from `earlier` up to here, with blocks of `capacity` slots.
@@ -105,8 +103,11 @@ mod tests {
             (u32::MAX, 0x12_3456, 63, true)
         );
         assert_eq!(closed.open(), c);
-        assert_eq!(c.enter(7), Cursor::new(0, 7, 0));
-        assert!(closed.enter(7).is_closed());
+        assert_eq!(c.follow(7), Cursor::new(0, 7, 0));
+        assert!(closed.follow(7).is_closed());
+        let none = c.follow(Cursor::NO_BLOCK - 1);
+        assert_eq!(none, Cursor::new(0, Cursor::NO_BLOCK, 0));
+        assert_eq!(none.follow(3), Cursor::new(0, 3, 0));
     }
 
     #[test]
@@ -116,7 +117,7 @@ mod tests {
         assert_eq!(b.distance(a, 63), 63 - 60 + 63 + 5);
         assert_eq!(a.distance(a, 63), 0);
         // A block's end and the next block's start are the same place.
-        assert_eq!(a.enter(9).distance(a.advance(3), 63), 0);
-        assert_eq!(a.advance(3).distance(a.enter(9), 63), 0);
+        assert_eq!(a.follow(9).distance(a.advance(3), 63), 0);
+        assert_eq!(a.advance(3).distance(a.follow(9), 63), 0);
     }
 }

@@ -14,8 +14,11 @@ use super::block::{Header, JobSlot, Shape};
 use super::cursor::Cursor;
 use super::pool::{NIL, Pool};
 use crate::job::slot::ResultSlot;
-use crate::sync::{AtomicU32, AtomicU64, Ordering, load_after_rmw, spin_loop};
+use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Ordering, load_after_rmw, spin_loop};
 use std::ptr::NonNull;
+
+/// Linked in place of a next block: the lane goes on without one.
+const RETIRED: u32 = NIL - 1;
 
 /// A FIFO of jobs with arguments stored as `S`; the type appears in the methods, so that lanes can be kept untyped.
 #[repr(C, align(64))]
@@ -25,7 +28,9 @@ pub(crate) struct Lane {
     root: AtomicU32,
     _producers: [u8; 64 - 12],
     head: AtomicU64,
-    _consumers: [u8; 64 - 8],
+    /// Somebody is giving the block back.
+    retiring: AtomicBool,
+    _consumers: [u8; 64 - 9],
 }
 
 /// Slots that the caller has reserved or claimed: `len` from `start` on.
@@ -34,6 +39,8 @@ pub(crate) struct Span {
     pub(crate) block: NonNull<Header>,
     pub(crate) start: usize,
     pub(crate) len: usize,
+    /// A claim only: this claimer moved the head into the lane's first block.
+    pub(crate) began: bool,
 }
 
 /// Why a push was refused.
@@ -43,6 +50,16 @@ pub(crate) enum Refused {
     Closed,
     /// The pool has no block left.
     Exhausted,
+}
+
+/// What became of an attempt to move the head on.
+enum Follow {
+    /// This thread moved it.
+    Moved,
+    /// Somebody else did, or the tail had to be moved first: look again.
+    Raced,
+    /// Nothing follows yet.
+    End,
 }
 
 /// What a claim found.
@@ -60,7 +77,8 @@ impl Lane {
             root: AtomicU32::new(NIL),
             _producers: [0; 52],
             head: AtomicU64::new(Cursor::START.0),
-            _consumers: [0; 56],
+            retiring: AtomicBool::new(false),
+            _consumers: [0; 55],
         }
     }
 
@@ -101,7 +119,7 @@ impl Lane {
                     // Whoever takes the last slot brings the next block, so that others need not. Failing is harmless.
                     let _ = self.extend::<S>(pool, to);
                 }
-                return Ok(Span { block, start: offset, len });
+                return Ok(Span { block, start: offset, len, began: false });
             }
             spin_loop();
         }
@@ -129,28 +147,36 @@ impl Lane {
                 }
             }
         }
-        let to = if block.is_some() { tail.enter(next) } else { tail.begin(next) };
-        // Ordering: SeqCst like every change of the tail; Relaxed on failure: somebody else moved it or closed it.
-        let moved = self.tail.compare_exchange(tail.0, to.0, Ordering::SeqCst, Ordering::Relaxed).is_ok();
-        if let Some(block) = block.filter(|_| moved) {
-            // SAFETY: the exchange above made this thread the one that moved the tail off the block.
-            unsafe { Shape::<S>::finish(pool, block, 1) };
-        }
+        self.move_tail::<S>(pool, tail, next);
         Ok(())
+    }
+
+    /// Moves the tail off its block's end (or from no block) to what was linked, unless somebody else has.
+    fn move_tail<S>(&self, pool: &Pool, tail: Cursor, next: u32) {
+        // Ordering: SeqCst like every change of the tail; Relaxed on failure: somebody else moved it or closed it.
+        let moved =
+            self.tail.compare_exchange(tail.0, tail.follow(next).0, Ordering::SeqCst, Ordering::Relaxed).is_ok();
+        if moved && tail.has_block() {
+            // SAFETY: the exchange above made this thread the one that moved the tail off the block.
+            unsafe { Shape::<S>::finish(pool, pool.at(tail.block()).cast(), 1) };
+        }
     }
 
     /// Takes up to `max` published jobs from the front, all of one block.
     #[inline(always)]
     pub(crate) fn claim<S>(&self, pool: &Pool, max: usize) -> Claim {
+        let mut began = false;
         loop {
             // Ordering: Acquire, pairs with the exchanges below and in `follow`: the block is the lane's.
             let head = Cursor(self.head.load(Ordering::Acquire));
             let start = head.offset();
             if start == Shape::<S>::CAPACITY || !head.has_block() {
-                if self.follow::<S>(pool, head) {
-                    continue;
+                match self.follow::<S>(pool, head) {
+                    Follow::Moved => began |= !head.has_block(),
+                    Follow::Raced => {}
+                    Follow::End => return Claim::Nothing,
                 }
-                return Claim::Nothing;
+                continue;
             }
             let block = pool.at(head.block()).cast();
             let most = max.min(Shape::<S>::CAPACITY - start);
@@ -166,7 +192,7 @@ impl Lane {
             // Ordering: AcqRel, Acquire because the block may have been entered by another claimer, Release so that the
             // next claimer's view of this block includes ours; Relaxed on failure, the loop loads again.
             if self.head.compare_exchange(head.0, to.0, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
-                return Claim::Jobs(Span { block, start, len });
+                return Claim::Jobs(Span { block, start, len, began });
             }
             spin_loop();
         }
@@ -184,26 +210,90 @@ impl Lane {
         (0..most).take_while(|&i| is_published(i)).count()
     }
 
-    /// Moves the head from the end of its block (or from no block) to the next block, if there is one.
+    /// Moves the head from the end of its block (or from no block) to what was linked, if anything was.
     #[cold]
     #[inline(never)]
-    fn follow<S>(&self, pool: &Pool, head: Cursor) -> bool {
+    fn follow<S>(&self, pool: &Pool, head: Cursor) -> Follow {
         let block = head.has_block().then(|| pool.at(head.block()).cast::<Header>());
         // SAFETY: type-stable memory.
         let link = block.as_ref().map_or(&self.root, |b| unsafe { &b.as_ref().next });
         // Ordering: Acquire, pairs with the linking exchange in `extend`.
         let next = link.load(Ordering::Acquire);
         if next == NIL {
+            return Follow::End;
+        }
+        if block.is_none() {
+            // Both ends must have used the root link before it is cleared.
+            // Ordering: Acquire, as in `reserve`.
+            let tail = Cursor(self.tail.load(Ordering::Acquire));
+            if tail.open() == head {
+                self.move_tail::<S>(pool, tail, next);
+                return Follow::Raced;
+            }
+        }
+        // Ordering: AcqRel, as in `claim`; Relaxed on failure: somebody else moved it.
+        if self.head.compare_exchange(head.0, head.follow(next).0, Ordering::AcqRel, Ordering::Relaxed).is_err() {
+            return Follow::Raced;
+        }
+        match block {
+            // SAFETY: the exchange above made this thread the one that moved the head off the block.
+            Some(block) => unsafe { Shape::<S>::finish(pool, block, 1) },
+            // Ordering: Release, so that the next link comes after this use.
+            None => self.root.store(NIL, Ordering::Release),
+        }
+        Follow::Moved
+    }
+
+    /// Gives the block of an empty lane back to the pool: whether the lane has none now. A lane that is in use is left
+    /// alone.
+    ///
+    /// Reserves the rest of the block as a producer would and claims it as a worker would, without publishing anything in
+    /// between, then links [`RETIRED`] where a producer would link the next block.
+    pub(crate) fn retire<S>(&self, pool: &Pool) -> bool {
+        // Ordering: Acquire, pairs with the Release below: one at a time.
+        if self.retiring.swap(true, Ordering::Acquire) {
             return false;
         }
-        let to = if block.is_some() { head.enter(next) } else { head.begin(next) };
-        // Ordering: AcqRel, as in `claim`; Relaxed on failure: somebody else moved it.
-        let moved = self.head.compare_exchange(head.0, to.0, Ordering::AcqRel, Ordering::Relaxed).is_ok();
-        if let Some(block) = block.filter(|_| moved) {
-            // SAFETY: the exchange above made this thread the one that moved the head off the block.
-            unsafe { Shape::<S>::finish(pool, block, 1) };
+        let retired = self.retire_alone::<S>(pool);
+        // Ordering: Release, as above.
+        self.retiring.store(false, Ordering::Release);
+        retired
+    }
+
+    fn retire_alone<S>(&self, pool: &Pool) -> bool {
+        // Ordering: Acquire, as in `claim`.
+        let head = Cursor(self.head.load(Ordering::Acquire));
+        // Ordering: Acquire, as in `reserve`.
+        let tail = Cursor(self.tail.load(Ordering::Acquire));
+        if !tail.has_block() {
+            return !head.has_block();
         }
-        true
+        let rest = Shape::<S>::CAPACITY - head.offset();
+        // Ordering: Acquire, pairs with the Release in `follow`: the link of the time before has been cleared.
+        if tail.open() != head || rest == 0 || self.root.load(Ordering::Acquire) != NIL {
+            return false;
+        }
+        let block: NonNull<Header> = pool.at(head.block()).cast();
+        let end = tail.advance(rest);
+        // Ordering: SeqCst like every change of the tail; Relaxed on failure: a producer came.
+        if self.tail.compare_exchange(tail.0, end.0, Ordering::SeqCst, Ordering::Relaxed).is_err() {
+            return false;
+        }
+        // Until the reserved slots are done with, the block stays in this lane, so the link below is this lane's.
+        // SAFETY: type-stable memory.
+        let link = unsafe { &block.as_ref().next };
+        // Ordering: AcqRel and Acquire, as in `extend`.
+        let retired = link.compare_exchange(NIL, RETIRED, Ordering::AcqRel, Ordering::Acquire).is_ok();
+        // Ordering: AcqRel, as in `claim`; it succeeds, for nobody claims slots that are not published.
+        let claimed = self.head.compare_exchange(head.0, head.advance(rest).0, Ordering::AcqRel, Ordering::Relaxed);
+        debug_assert!(claimed.is_ok(), "a slot was claimed without being published");
+        // SAFETY: reserved and claimed above, and not used.
+        unsafe { Shape::<S>::finish(pool, block, rest) };
+        if retired {
+            self.move_tail::<S>(pool, end, RETIRED);
+            self.follow::<S>(pool, head.advance(rest));
+        }
+        retired
     }
 
     /// Refuses every later push. What was reserved before stays and is claimed as usual.

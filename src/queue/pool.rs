@@ -85,7 +85,7 @@ impl Pool {
         unsafe { NonNull::new_unchecked(piece) }
     }
 
-    /// A free piece, or a new one. `None` when 2^24 - 1 pieces are in use.
+    /// A free piece, or a new one. `None` when almost 2^24 pieces are in use.
     pub(crate) fn get(&self) -> Option<NonNull<Link>> {
         self.pop(1).map(|(piece, _)| piece).or_else(|| self.grow(|_| ()))
     }
@@ -184,7 +184,7 @@ impl Pool {
     fn grow(&self, rest: impl FnOnce((NonNull<Link>, NonNull<Link>))) -> Option<NonNull<Link>> {
         // Ordering: Relaxed, only uniqueness matters; the pieces are published through the table.
         let first = self.made.fetch_add(self.per_chunk, Ordering::Relaxed);
-        if first.checked_add(self.per_chunk).is_none_or(|end| end > NIL) {
+        if first.checked_add(self.per_chunk).is_none_or(|end| end >= NIL) {
             // Ordering: Relaxed, undoes the reservation above; indices past the end are never used.
             self.made.fetch_sub(self.per_chunk, Ordering::Relaxed);
             return None;

@@ -2,15 +2,18 @@
 
 use super::deque::Taken;
 use super::registry::Shared;
+use super::run::swallow;
 use super::worker::Worker;
+use crate::job::origin;
 use crate::queue::block::Shape;
 use crate::queue::lane::{Lane, Span};
 use crate::queue::pool::{Link, Pool};
-use crate::sync::{AtomicPtr, AtomicU8, AtomicUsize, Ordering, UnsafeCell};
+use crate::sync::{AtomicPtr, AtomicU32, AtomicUsize, Ordering, UnsafeCell};
 use std::alloc::Layout;
 use std::any::Any;
 use std::mem::MaybeUninit;
 use std::ops::Deref;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
 
@@ -26,7 +29,8 @@ pub(crate) struct Core {
     /// The body, or for a function without one what its consumer sets share. Null after the engine has ended.
     pub(crate) body: AtomicPtr<()>,
     pub(crate) index: u32,
-    flags: AtomicU8,
+    /// Flags in the low byte, the index of the function's record for handles above.
+    tag: AtomicU32,
     refs: AtomicUsize,
     name: Box<str>,
 }
@@ -40,6 +44,8 @@ pub(crate) const PULLED: u8 = 4;
 
 /// How to handle the jobs of a function whose types only the registration knows.
 pub(crate) struct Vtable {
+    /// Gives the lane's block back if the lane is empty: whether the lane has none now.
+    pub(crate) retire: unsafe fn(&Core) -> bool,
     /// Claims some queued jobs and runs them: whether there were any.
     pub(crate) run_ready: unsafe fn(&Worker, &Core) -> bool,
     /// Runs claimed jobs.
@@ -50,8 +56,8 @@ pub(crate) struct Vtable {
     pub(crate) panicked: unsafe fn(&Worker, Box<dyn Any + Send>),
     /// Ends claimed jobs as cancelled: how many.
     pub(crate) discard_span: unsafe fn(&Core, Span) -> usize,
-    /// Ends a nested job as cancelled.
-    pub(crate) discard_nested: unsafe fn(&Core, Taken<'_, Core>),
+    /// Ends a nested job as cancelled: 1, or 0 if it was cancelled before.
+    pub(crate) discard_nested: unsafe fn(&Core, Taken<'_, Core>) -> usize,
     /// Ends all queued jobs as cancelled: how many.
     pub(crate) discard_queued: unsafe fn(&Core) -> usize,
     /// Whether nothing is queued.
@@ -123,12 +129,19 @@ impl Core {
     #[inline(always)]
     pub(crate) fn flags(&self) -> u8 {
         // Ordering: Relaxed, an early refusal; the closed bit in the lane's tail decides races.
-        self.flags.load(Ordering::Relaxed)
+        self.tag.load(Ordering::Relaxed) as u8
+    }
+
+    /// Index of the record that handles refer to.
+    #[inline(always)]
+    pub(crate) fn origin(&self) -> u32 {
+        // Ordering: Relaxed, this part of the word never changes.
+        self.tag.load(Ordering::Relaxed) >> 8
     }
 
     pub(crate) fn raise(&self, flag: u8) {
         // Ordering: Relaxed, as in `flags`.
-        self.flags.fetch_or(flag, Ordering::Relaxed);
+        self.tag.fetch_or(u32::from(flag), Ordering::Relaxed);
     }
 
     #[inline(always)]
@@ -150,7 +163,10 @@ impl Core {
         let body = self.body.swap(ptr::null_mut(), Ordering::AcqRel);
         if !body.is_null() {
             // SAFETY: the vtable was made for this body, and the swap gave it to this call alone.
-            unsafe { (self.vtable.drop_body)(body) };
+            let dropped = catch_unwind(AssertUnwindSafe(|| unsafe { (self.vtable.drop_body)(body) }));
+            if let Err(payload) = dropped {
+                swallow(payload);
+            }
         }
     }
 }
@@ -173,6 +189,7 @@ pub(crate) struct Recipe {
 
 impl CoreRef {
     pub(crate) fn new(shared: &Arc<Shared>, class: NonNull<Class>, index: u32, name: &str, recipe: Recipe) -> CoreRef {
+        let origin = origin::acquire(shared.number, recipe.pulled);
         // Given back in `destroy`.
         std::mem::forget(Arc::clone(shared));
         let core = Box::new(Core {
@@ -182,7 +199,7 @@ impl CoreRef {
             shared: NonNull::from(&**shared),
             body: AtomicPtr::new(recipe.body),
             index,
-            flags: AtomicU8::new(if recipe.pulled { PULLED } else { 0 }),
+            tag: AtomicU32::new(u32::from(if recipe.pulled { PULLED } else { 0 }) | (origin << 8)),
             refs: AtomicUsize::new(1),
             name: name.into(),
         });
@@ -211,6 +228,7 @@ impl CoreRef {
         // SAFETY: the vtable was made for this core, and nobody else claims from it any more.
         unsafe { (this.vtable.discard_queued)(this) };
         this.drop_body();
+        origin::release(this.origin());
         let shared = this.shared;
         // SAFETY: made by `Box::leak` in `new`; nobody refers to it any more.
         drop(unsafe { Box::from_raw(core.as_ptr()) });

@@ -74,7 +74,7 @@ impl<F> Taken<'_, F> {
     /// It was pushed as `S`.
     #[inline(always)]
     pub(crate) unsafe fn empty<S>(self) -> (*mut ResultSlot, S) {
-        const { assert!(fits::<S>()) };
+        assert!(fits::<S>(), "checked by the caller, at compile time");
         // Ordering: Relaxed, visible since the entry was taken.
         let control = self.entry.control.load(Ordering::Relaxed);
         // SAFETY: pushed as `S`, and taken by this call alone.
@@ -120,7 +120,7 @@ impl<F> Deque<F> {
     /// The caller is the owner.
     #[inline(always)]
     pub(crate) unsafe fn push<S>(&self, function: NonNull<F>, control: *mut ResultSlot, argument: S) -> Result<(), S> {
-        const { assert!(fits::<S>()) };
+        assert!(fits::<S>(), "checked by the caller, at compile time");
         // Ordering: Relaxed, only the owner writes it.
         let bottom = self.bottom.load(Ordering::Relaxed);
         let entry = self.entry(bottom);

@@ -17,6 +17,7 @@ use super::shutdown::Phase;
 use super::sleep::Sleep;
 use super::worker::WorkerShared;
 use crate::error::RegisterError;
+use crate::job::origin;
 use crate::sync::{AtomicPtr, AtomicUsize, Mutex, Ordering, fence_heavy};
 use std::borrow::Borrow;
 use std::collections::HashSet;
@@ -32,6 +33,8 @@ const PAGE: usize = if cfg!(layshaft_loom) { 64 } else { 256 };
 
 /// What the workers, the handles and the engine share.
 pub(crate) struct Shared {
+    /// Tells this engine from others of the process.
+    pub(crate) number: u32,
     pub(crate) ready: ReadySet,
     pub(crate) sleep: Sleep,
     pub(crate) workers: Box<[WorkerShared]>,
@@ -103,6 +106,7 @@ impl Shared {
     pub(crate) fn new(workers: usize, drain_deadline: Duration) -> Shared {
         let pages = ready::LIMIT.div_ceil(PAGE);
         Shared {
+            number: origin::engine_number(),
             ready: ReadySet::new(),
             sleep: Sleep::new(),
             workers: (0..workers).map(|_| WorkerShared::new()).collect(),

@@ -73,18 +73,25 @@ pub(crate) struct Discard<S, R>(PhantomData<fn(S, R)>);
 
 impl<S: Stored, R> Discard<S, R> {
     /// Ends a job as cancelled.
-    unsafe fn job(slot: &JobSlot<S>) {
+    unsafe fn job(core: &Core, slot: &JobSlot<S>) -> usize {
         // SAFETY: the caller has claimed the job.
         let (control, stored) = unsafe { slot.take() };
-        Self::taken(control, stored);
+        Self::taken(core, control, stored)
     }
 
-    /// Ends a job that was moved out as cancelled.
-    pub(crate) fn taken(control: *mut ResultSlot, stored: S) {
+    /// Ends a job that was moved out as cancelled: 1, or 0 if its caller had cancelled it before.
+    pub(crate) fn taken(core: &Core, control: *mut ResultSlot, stored: S) -> usize {
+        let mut discarded = 1;
         let dropped = catch_unwind(AssertUnwindSafe(|| {
             if control != detached() {
                 // SAFETY: the job's side of its slot; a control word other than `detached` is one.
                 let slot = unsafe { NonNull::new_unchecked(control) };
+                // SAFETY: the slab's slots live as long as the process.
+                let this = unsafe { slot.as_ref() };
+                if !this.begin() {
+                    discarded = 0;
+                    this.bury(core.origin());
+                }
                 // SAFETY: as above, last use.
                 unsafe { ResultSlot::complete::<R>(slot, Err(JobError::Cancelled)) };
             }
@@ -93,24 +100,26 @@ impl<S: Stored, R> Discard<S, R> {
         if let Err(payload) = dropped {
             swallow(payload);
         }
+        discarded
     }
 
     pub(crate) unsafe fn span(core: &Core, span: Span) -> usize {
+        let mut discarded = 0;
         for i in span.start..span.start + span.len {
             // SAFETY: claimed by the caller; the block is of this core's shape.
             let slot = unsafe { Shape::<S>::slot(span.block, i) };
             // SAFETY: as above.
-            unsafe { Self::job(slot) };
+            discarded += unsafe { Self::job(core, slot) };
         }
         // SAFETY: each slot was used once.
         unsafe { Shape::<S>::finish(&core.class().blocks, span.block, span.len) };
-        span.len
+        discarded
     }
 
-    pub(crate) unsafe fn nested(core: &Core, taken: Taken<'_, Core>) {
+    pub(crate) unsafe fn nested(core: &Core, taken: Taken<'_, Core>) -> usize {
         // SAFETY: pushed by this function's submit.
         let (control, stored) = unsafe { unpack::<S>(taken, |node| core.class().nodes.put(node)) };
-        Self::taken(control, stored);
+        Self::taken(core, control, stored)
     }
 
     pub(crate) unsafe fn queued(core: &Core) -> usize {
@@ -133,6 +142,7 @@ where
     F: Fn(A) -> R,
 {
     const TABLE: Vtable = Vtable {
+        retire: |core| core.lane.retire::<S>(&core.class().blocks),
         run_ready: Self::run_ready,
         run_span: Self::run_span,
         run_nested: Self::run_nested,
@@ -163,6 +173,9 @@ where
             }
         }
         let Claim::Jobs(span) = claim else { return false };
+        if span.began {
+            worker.holds(core.index);
+        }
         worker.claimed(span.len, emptied);
         // SAFETY: claimed above.
         unsafe { Self::run_span(worker, core, span) };
@@ -184,7 +197,7 @@ where
                     // SAFETY: the claim gave job `i` to this call.
                     let slot = unsafe { Shape::<S>::slot(span.block, i) };
                     // SAFETY: as above.
-                    unsafe { Self::run_job(worker, body, slot) };
+                    unsafe { Self::run_job(worker, core, body, slot) };
                 }
             }));
             match caught {
@@ -219,19 +232,19 @@ where
         let (control, stored) = unsafe { unpack::<S>(taken, |node| worker.free_node(core.class(), node)) };
         worker.begin(core);
         // SAFETY: moved out above.
-        unsafe { Self::run_taken(worker, body, control, stored.unwrap()) };
+        unsafe { Self::run_taken(worker, core, body, control, stored.unwrap()) };
     }
 
     #[inline(always)]
-    unsafe fn run_job(worker: &Worker, body: &F, job: &JobSlot<S>) {
+    unsafe fn run_job(worker: &Worker, core: &Core, body: &F, job: &JobSlot<S>) {
         // SAFETY: passed on from the caller.
         let (control, stored) = unsafe { job.take() };
         // SAFETY: moved out above.
-        unsafe { Self::run_taken(worker, body, control, stored.unwrap()) }
+        unsafe { Self::run_taken(worker, core, body, control, stored.unwrap()) }
     }
 
     #[inline(always)]
-    unsafe fn run_taken(worker: &Worker, body: &F, control: *mut ResultSlot, arg: A) {
+    unsafe fn run_taken(worker: &Worker, core: &Core, body: &F, control: *mut ResultSlot, arg: A) {
         if control == detached() {
             drop(body(arg));
             return;
@@ -239,8 +252,10 @@ where
         // SAFETY: a control word is null, `detached` or a slot; a taken job's is not null.
         let slot = unsafe { NonNull::new_unchecked(control) };
         // SAFETY: the slab's slots live as long as the process.
-        if !unsafe { slot.as_ref() }.begin() {
+        let this = unsafe { slot.as_ref() };
+        if !this.begin() {
             worker.cancelled();
+            this.bury(core.origin());
             // SAFETY: the job's side, last use.
             unsafe { ResultSlot::complete::<R>(slot, Err(JobError::Cancelled)) };
             drop(arg);
@@ -257,6 +272,21 @@ where
 /// Queues a nested job on the worker that is running one, or hands the argument back when there is no room.
 #[inline(always)]
 pub(crate) fn pack<S>(worker: &Worker, core: &Core, control: *mut ResultSlot, stored: S) -> Result<(), S> {
+    let slot = NonNull::new(control).filter(|_| control != detached());
+    // SAFETY: the slab's slots live as long as the process.
+    let slot = slot.map(|slot| unsafe { slot.as_ref() });
+    if let Some(slot) = slot {
+        slot.set_nested(true);
+    }
+    pack_in(worker, core, control, stored).inspect_err(|_| {
+        if let Some(slot) = slot {
+            slot.set_nested(false);
+        }
+    })
+}
+
+#[inline(always)]
+fn pack_in<S>(worker: &Worker, core: &Core, control: *mut ResultSlot, stored: S) -> Result<(), S> {
     if deque::fits::<S>() {
         return worker.push(core, control, stored);
     }

@@ -259,7 +259,7 @@ impl Shared {
         for worker in &self.workers {
             // SAFETY: an open claim has jobs that are not done with, so its function is not freed.
             while let Some(taken) = worker.claim.revoke(|core| unsafe { super::core::CoreRef::keep(core) }) {
-                let span = Span { block: taken.block, start: taken.start, len: taken.len };
+                let span = Span { block: taken.block, start: taken.start, len: taken.len, began: false };
                 // SAFETY: revoked for this call.
                 let n = unsafe { (taken.function.vtable.discard_span)(&taken.function, span) };
                 self.phase.discarded(n);
@@ -275,8 +275,8 @@ impl Shared {
             // SAFETY: the caller holds every function there is.
             let core = unsafe { taken.function().as_ref() };
             // SAFETY: the vtable was made for this core, and the deque gave the entry to this call.
-            unsafe { (core.vtable.discard_nested)(core, taken) };
-            self.phase.discarded(1);
+            let n = unsafe { (core.vtable.discard_nested)(core, taken) };
+            self.phase.discarded(n);
         }
     }
 

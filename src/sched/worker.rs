@@ -13,6 +13,7 @@ use crate::stats::WorkerStats;
 use crate::sync::{AtomicPtr, AtomicU64, Ordering, fence_heavy, fence_light, local, spin_loop, yield_now};
 use crossbeam_utils::CachePadded;
 use std::cell::{Cell, UnsafeCell};
+use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
@@ -29,6 +30,8 @@ const CAUGHT_UP: usize = 32;
 /// First and longest interval at which an idle worker looks after jobs stuck behind a busy one.
 const WATCH_FIRST: Duration = Duration::from_micros(50);
 const WATCH_LONGEST: Duration = Duration::from_millis(2);
+/// Lanes that may keep an empty block, for each worker.
+const HOLD: usize = 64;
 /// Free nodes that a worker keeps at most; above this it gives half back.
 const KEEP_NODES: usize = 256;
 /// Nodes fetched at a time.
@@ -132,6 +135,8 @@ pub(crate) struct Worker {
     cursor: Cell<usize>,
     coalesce: Cell<u32>,
     caught_up: Cell<bool>,
+    /// Functions whose lane this worker saw getting a block, oldest first.
+    holding: UnsafeCell<VecDeque<u32>>,
     /// Jobs below the running one on this worker's stack: each waits for the one above it.
     suspended: UnsafeCell<Vec<*mut ResultSlot>>,
     /// This worker was the last searcher: it passes on what else there is.
@@ -169,6 +174,7 @@ impl Worker {
             cursor: Cell::new(index * 37),
             coalesce: Cell::new(0),
             caught_up: Cell::new(true),
+            holding: UnsafeCell::new(VecDeque::new()),
             suspended: UnsafeCell::new(Vec::new()),
             announce: Cell::new(false),
             shared,
@@ -185,6 +191,10 @@ impl Worker {
     #[inline(always)]
     pub(crate) fn shared(&self) -> *const Shared {
         Arc::as_ptr(&self.shared)
+    }
+
+    pub(crate) fn engine_number(&self) -> u32 {
+        self.shared.number
     }
 
     pub(crate) fn shared_arc(&self) -> &Arc<Shared> {
@@ -260,6 +270,39 @@ impl Worker {
         // SAFETY: as above.
         if !unsafe { (core.vtable.run_ready)(self, core) } {
             yield_now();
+        }
+    }
+
+    /// A function's lane got a block. When many have one, the oldest gives its back, so that memory follows the jobs that
+    /// are queued and not the functions that ever had one.
+    #[cold]
+    pub(crate) fn holds(&self, index: u32) {
+        // SAFETY: only this thread uses the list, and nothing below calls back into it.
+        let holding = unsafe { &mut *self.holding.get() };
+        holding.push_back(index);
+        if holding.len() > HOLD {
+            self.retire_oldest(holding);
+        }
+    }
+
+    /// Looks at the block that was held longest: gives it back, or keeps it if its lane has jobs.
+    fn retire_oldest(&self, holding: &mut VecDeque<u32>) {
+        let Some(index) = holding.pop_front() else { return };
+        let Some(core) = self.shared.function(index as usize) else { return };
+        // SAFETY: in the table during this epoch, so it is not freed before the next `tick`.
+        let core = unsafe { core.as_ref() };
+        // SAFETY: the vtable was made for this core.
+        if !unsafe { (core.vtable.retire)(core) } {
+            holding.push_back(index);
+        }
+    }
+
+    /// Gives back the blocks of functions that have no jobs.
+    fn retire_idle(&self) {
+        // SAFETY: as in `holds`.
+        let holding = unsafe { &mut *self.holding.get() };
+        for _ in 0..holding.len() {
+            self.retire_oldest(holding);
         }
     }
 
@@ -351,8 +394,8 @@ impl Worker {
         let core = unsafe { taken.function().as_ref() };
         if self.shared.phase.is_discarding() {
             // SAFETY: the vtable was made for this core, and the deque gave the entry to this call.
-            unsafe { (core.vtable.discard_nested)(core, taken) };
-            return self.shared.phase.discarded(1);
+            let n = unsafe { (core.vtable.discard_nested)(core, taken) };
+            return self.shared.phase.discarded(n);
         }
         // SAFETY: as above.
         unsafe { (core.vtable.run_nested)(self, core, taken) }
@@ -422,6 +465,7 @@ impl Worker {
     /// Parks, unless there is work after all.
     fn fall_asleep(&self, limit: Option<Duration>) -> Asleep {
         let shared = &*self.shared;
+        self.retire_idle();
         shared.ready.tidy();
         shared.collect_idle();
         self.mark_parked();
@@ -475,7 +519,7 @@ impl Worker {
             if self.shared.sleep.stop_search() {
                 self.announce.set(true);
             }
-            let span = Span { block: taken.block, start: taken.start, len: taken.len };
+            let span = Span { block: taken.block, start: taken.start, len: taken.len, began: false };
             let core = &*taken.function;
             self.claimed(span.len, false);
             if self.shared.phase.is_discarding() {
@@ -628,9 +672,6 @@ impl Worker {
         // SAFETY: the slab's slots live as long as the process.
         let slot = unsafe { job.as_ref() };
         let fine = if slot.is_done() {
-            true
-        } else if slot.is_pulled() {
-            wait();
             true
         } else if self.shared.phase.block() {
             wait();
