@@ -313,7 +313,8 @@ impl<A: Send + 'static, R: Send + 'static> ConsumerSet<A, R> {
         None
     }
 
-    /// Whether a job may be there, or a function has been closed; otherwise parks the set, and `cx` is woken when one is.
+    /// Whether a job may be there, or every function has been closed; otherwise parks the set, and `cx` is woken when that
+    /// may have changed.
     pub fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<()> {
         self.unpark();
         let members = self.members.lock();
@@ -332,16 +333,15 @@ impl<A: Send + 'static, R: Send + 'static> ConsumerSet<A, R> {
             // Ordering: SeqCst, before the look at the lane below; pairs with `announce`.
             waiting.parked.fetch_add(1, Ordering::SeqCst);
         }
-        let is_ready = |f: &Function<A, R>| {
-            let core = f.core();
-            // SAFETY: the vtable was made for this core.
-            core.lane.is_closed() || !unsafe { (core.vtable.is_empty)(core) }
-        };
         for function in &members.functions {
             // SAFETY: the vtable was made for this core.
             unsafe { (function.core().vtable.retire)(function.core()) };
         }
-        if members.functions.iter().any(is_ready) {
+        // SAFETY: the vtable was made for this core.
+        let has_jobs = |f: &Function<A, R>| !unsafe { (f.core().vtable.is_empty)(f.core()) };
+        let functions = &members.functions;
+        let over = !functions.is_empty() && functions.iter().all(|f| f.core().lane.is_closed());
+        if over || functions.iter().any(has_jobs) {
             drop(members);
             self.unpark();
             return Poll::Ready(());

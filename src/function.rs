@@ -13,6 +13,7 @@ use crate::sched::worker::Worker;
 use arrayvec::ArrayVec;
 use std::fmt;
 use std::marker::PhantomData;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::ptr;
 
 /// Jobs of a batch that are handed to the queue at a time.
@@ -75,6 +76,8 @@ impl<A: Send + 'static, R: Send + 'static> Function<A, R> {
     }
 
     /// Queues many jobs without handles: how many. Jobs of one call start in order; others may come between.
+    ///
+    /// A panic of the iterator goes on to the caller; what it gave before is queued.
     ///
     /// # Errors
     /// [`BatchError`] with the arguments from the first refused one on.
@@ -204,13 +207,18 @@ impl<A: Send + 'static, R: Send + 'static> Function<A, R> {
     ) -> Result<(), Vec<A>> {
         let mut args = args.into_iter();
         loop {
-            // Collected before slots are reserved: an iterator that panics must not leave a hole in the queue.
-            let mut chunk: Chunk<A> = args.by_ref().take(BATCH).map(Some).collect();
-            if chunk.is_empty() {
-                return Ok(());
-            }
+            // Collected before slots are reserved: an iterator that panics must not leave a hole in the queue. What it
+            // gave before is queued all the same.
+            let mut chunk: Chunk<A> = Chunk::new();
+            let fed = catch_unwind(AssertUnwindSafe(|| chunk.extend(args.by_ref().take(BATCH).map(Some))));
             if queue(self, &mut chunk) < chunk.len() {
                 return Err(chunk.into_iter().flatten().chain(args).collect());
+            }
+            if let Err(panic) = fed {
+                resume_unwind(panic);
+            }
+            if chunk.is_empty() {
+                return Ok(());
             }
         }
     }

@@ -7,7 +7,7 @@ use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::symlink;
 use std::path::Path;
-use std::process::{ChildStdout, Output, Stdio};
+use std::process::{Child, ChildStdout, Output, Stdio};
 use std::sync::mpsc;
 use std::thread;
 use tempfile::tempdir;
@@ -115,6 +115,17 @@ fn an_output_that_takes_nothing_is_told() {
     assert_eq!((text(&output.stderr).as_str(), output.status.code()), (want, Some(1)));
 }
 
+/// Leaves nothing running when a test fails.
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        // One that has ended needs no killing.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// Reads one line, or fails after a while.
 fn read_line(from: ChildStdout) -> (String, BufReader<ChildStdout>) {
     let (send, receive) = mpsc::channel();
@@ -132,8 +143,8 @@ fn results_are_printed_while_later_inputs_are_read() {
     write(folder.path(), "file", "content");
     shell(folder.path(), "mkfifo fifo");
     let mut command = layshaft(folder.path(), ["map", "--quiet", "wc", "file", "fifo"]);
-    let mut child = command.stdout(Stdio::piped()).spawn().expect("the command starts");
-    let (line, mut rest) = read_line(child.stdout.take().expect("piped"));
+    let mut child = Killed(command.stdout(Stdio::piped()).spawn().expect("the command starts"));
+    let (line, mut rest) = read_line(child.0.stdout.take().expect("piped"));
     assert_eq!(line, "0 1 7 file\n");
     let mut fifo = File::options().write(true).open(folder.path().join("fifo")).expect("the body reads it");
     fifo.write_all(b"two words\n").expect("the body reads it");
@@ -141,5 +152,5 @@ fn results_are_printed_while_later_inputs_are_read() {
     let mut last = String::new();
     rest.read_to_string(&mut last).expect("text");
     assert_eq!(last, " 1  2 10 fifo\n");
-    assert_eq!(child.wait().expect("it ends").code(), Some(0));
+    assert_eq!(child.0.wait().expect("it ends").code(), Some(0));
 }

@@ -262,7 +262,12 @@ impl Lane {
 
     fn retire_alone<S>(&self, pool: &Pool) -> bool {
         // Ordering: Acquire, as in `claim`.
-        let head = Cursor(self.head.load(Ordering::Acquire));
+        let mut head = Cursor(self.head.load(Ordering::Acquire));
+        if head.offset() == Shape::<S>::CAPACITY {
+            self.follow::<S>(pool, head);
+            // Ordering: Acquire, as above.
+            head = Cursor(self.head.load(Ordering::Acquire));
+        }
         // Ordering: Acquire, as in `reserve`.
         let tail = Cursor(self.tail.load(Ordering::Acquire));
         if !tail.has_block() {

@@ -87,7 +87,7 @@ impl Pool {
 
     /// A free piece, or a new one. `None` when almost 2^24 pieces are in use.
     pub(crate) fn get(&self) -> Option<NonNull<Link>> {
-        self.pop(1).map(|(piece, _)| piece).or_else(|| self.grow(|_| ()))
+        self.pop(1).map(|(piece, _)| piece).or_else(|| self.grow(|extra| self.push(extra.0, extra.1)))
     }
 
     /// Gives back a piece that nobody else will use.
@@ -108,7 +108,7 @@ impl Pool {
                 }
                 cache.push(piece);
             }
-            None => cache.extend(self.grow(|extra| cache_later(self, extra))),
+            None => cache.extend(self.grow(|extra| self.push(extra.0, extra.1))),
         }
     }
 
@@ -247,11 +247,6 @@ impl Pool {
             self.layout.size(),
         )
     }
-}
-
-/// The rest of a fresh chunk goes to the free stack.
-fn cache_later(pool: &Pool, (first, last): (NonNull<Link>, NonNull<Link>)) {
-    pool.push(first, last);
 }
 
 impl Drop for Pool {

@@ -227,6 +227,8 @@ impl CoreRef {
         let this = unsafe { core.as_ref() };
         // SAFETY: the vtable was made for this core, and nobody else claims from it any more.
         unsafe { (this.vtable.discard_queued)(this) };
+        // SAFETY: as above.
+        unsafe { (this.vtable.retire)(this) };
         this.drop_body();
         origin::release(this.origin());
         let shared = this.shared;
