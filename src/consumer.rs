@@ -34,6 +34,8 @@ struct Waiting {
     parked: AtomicUsize,
     /// Jobs that were put back.
     returned: AtomicUsize,
+    /// Jobs that are being taken, or are taken and may be put back.
+    taken: AtomicUsize,
     lists: Mutex<Lists>,
 }
 
@@ -77,6 +79,7 @@ pub(crate) fn without_body<A: Send + 'static, R: Send + 'static>() -> Recipe {
         let waiting = Waiting {
             parked: AtomicUsize::new(0),
             returned: AtomicUsize::new(0),
+            taken: AtomicUsize::new(0),
             lists: Mutex::new(Lists { parked: BTreeMap::new(), wakes: 0 }),
         };
         let body: Box<Jobless<S>> = Box::new(Jobless { waiting, returned: Mutex::new(VecDeque::new()) });
@@ -98,6 +101,7 @@ impl<S: Stored, R> Untyped<S, R> {
         discard_nested: Discard::<S, R>::nested,
         discard_queued: Self::discard_queued,
         is_empty: Self::is_empty,
+        is_settled: Self::is_settled,
         queued: Self::queued,
         drop_body: Self::drop_body,
         closed: Self::closed,
@@ -125,6 +129,15 @@ impl<S: Stored, R> Untyped<S, R> {
         let waiting = unsafe { waiting(core) };
         // Ordering: SeqCst through the load, pairs with the read-modify-write in `put_back`.
         load_after_rmw(&waiting.returned) == 0 && core.lane.is_empty::<S>()
+    }
+
+    unsafe fn is_settled(core: &Core) -> bool {
+        // SAFETY: this vtable's core.
+        let waiting = unsafe { waiting(core) };
+        // Who takes a job is counted before, and who puts one back until after: looking at the count first cannot miss
+        // both.
+        // SAFETY: as above.
+        load_after_rmw(&waiting.taken) == 0 && unsafe { Self::is_empty(core) }
     }
 
     unsafe fn queued(core: &Core) -> usize {
@@ -427,7 +440,29 @@ pub struct Pulled<A, R> {
     /// Taken out by `take` and `put_back`.
     arg: Option<A>,
     completer: Completer<R>,
-    core: CoreRef,
+    hold: Hold,
+}
+
+/// Keeps a function, and counts as one of its taken jobs.
+struct Hold(CoreRef);
+
+impl Hold {
+    fn new(core: &CoreRef) -> Hold {
+        // SAFETY: only functions without a body are pulled.
+        let waiting = unsafe { waiting(core) };
+        // Ordering: SeqCst, before the job leaves its queue; pairs with `is_settled`.
+        waiting.taken.fetch_add(1, Ordering::SeqCst);
+        Hold(core.clone())
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        // SAFETY: only functions without a body are pulled.
+        let waiting = unsafe { waiting(&self.0) };
+        // Ordering: SeqCst, after the job was put back; pairs with `is_settled`.
+        waiting.taken.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 impl<A: Send + 'static, R: Send + 'static> Pulled<A, R> {
@@ -436,6 +471,7 @@ impl<A: Send + 'static, R: Send + 'static> Pulled<A, R> {
     }
 
     fn from_stored<S: Stored<Arg = A>>(core: &CoreRef) -> Option<Self> {
+        let hold = Hold::new(core);
         loop {
             // SAFETY: only functions without a body are pulled, and this one's jobs are stored as `S`.
             let own = unsafe { Untyped::<S, R>::own(core) };
@@ -451,7 +487,7 @@ impl<A: Send + 'static, R: Send + 'static> Pulled<A, R> {
                 continue;
             }
             let completer = Completer { slot, result: PhantomData };
-            return Some(Pulled { arg: Some(stored.unwrap()), completer, core: core.clone() });
+            return Some(Pulled { arg: Some(stored.unwrap()), completer, hold });
         }
     }
 
@@ -473,7 +509,7 @@ impl<A: Send + 'static, R: Send + 'static> Pulled<A, R> {
 
     /// The name of the job's function.
     pub fn function(&self) -> &str {
-        self.core.name()
+        self.hold.0.name()
     }
 
     /// The job's id; `None` for a job that was sent.
@@ -508,18 +544,18 @@ impl<A: Send + 'static, R: Send + 'static> Pulled<A, R> {
         }
         let control = slot.map_or_else(detached, NonNull::as_ptr);
         // SAFETY: as in `from_stored`.
-        let own = unsafe { Untyped::<S, R>::own(&self.core) };
+        let own = unsafe { Untyped::<S, R>::own(&self.hold.0) };
         own.returned.lock().push_front((Control(control), stored));
         // Ordering: SeqCst, before the look at the parked sets in `announce`; pairs with `poll_ready`.
         own.waiting.returned.fetch_add(1, Ordering::SeqCst);
         // SAFETY: a function without a body.
-        unsafe { announce(&self.core) };
+        unsafe { announce(&self.hold.0) };
     }
 }
 
 impl<A, R> fmt::Debug for Pulled<A, R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Pulled").field("function", &self.core.name()).finish_non_exhaustive()
+        f.debug_struct("Pulled").field("function", &self.hold.0.name()).finish_non_exhaustive()
     }
 }
 

@@ -18,6 +18,8 @@ use std::ptr;
 
 /// Jobs of a batch that are handed to the queue at a time.
 const BATCH: usize = 64;
+/// Bytes of arguments that are collected at a time.
+const CHUNK_BYTES: usize = 16 * 1024;
 /// Handles of a batch that room is made for at once, whatever its iterator promises.
 const HANDLES: usize = 1 << 20;
 
@@ -83,8 +85,8 @@ impl<A: Send + 'static, R: Send + 'static> Function<A, R> {
     /// [`BatchError`] with the arguments from the first refused one on.
     pub fn send_batch(&self, args: impl IntoIterator<Item = A>) -> Result<usize, BatchError<A>> {
         let mut accepted = 0;
-        let sent = self.each_chunk(args, |f, chunk| {
-            let n = f.queue_chunk(chunk, |_| detached());
+        let sent = self.each_chunk(args, |chunk| {
+            let n = self.queue_chunk(chunk, |_| detached());
             accepted += n;
             n
         });
@@ -101,11 +103,11 @@ impl<A: Send + 'static, R: Send + 'static> Function<A, R> {
     pub fn submit_batch(&self, args: impl IntoIterator<Item = A>) -> Result<Batch<R>, BatchError<A, R>> {
         let args = args.into_iter();
         let mut handles: Vec<JobHandle<R>> = Vec::with_capacity(args.size_hint().0.min(HANDLES));
-        let sent = self.each_chunk(args, |f, chunk| {
+        let sent = self.each_chunk(args, |chunk| {
             let before = handles.len();
             let slots: ArrayVec<_, BATCH> = chunk.iter().map(|_| ResultSlot::acquire::<R>()).collect();
-            let n = f.queue_chunk(chunk, |i| slots[i].as_ptr());
-            handles.extend(slots[..n].iter().map(|&slot| JobHandle::new(slot, f.core.origin())));
+            let n = self.queue_chunk(chunk, |i| slots[i].as_ptr());
+            handles.extend(slots[..n].iter().map(|&slot| JobHandle::new(slot, self.core.origin())));
             slots[n..].iter().for_each(|&slot| ResultSlot::abandon(slot));
             handles.len() - before
         });
@@ -203,15 +205,27 @@ impl<A: Send + 'static, R: Send + 'static> Function<A, R> {
     fn each_chunk(
         &self,
         args: impl IntoIterator<Item = A>,
-        mut queue: impl FnMut(&Self, &mut Chunk<A>) -> usize,
+        queue: impl FnMut(&mut [Option<A>]) -> usize,
+    ) -> Result<(), Vec<A>> {
+        // A chunk lies on the stack.
+        if size_of::<A>() <= CHUNK_BYTES / BATCH {
+            Self::each_chunk_of::<BATCH>(args, queue)
+        } else {
+            Self::each_chunk_of::<1>(args, queue)
+        }
+    }
+
+    fn each_chunk_of<const N: usize>(
+        args: impl IntoIterator<Item = A>,
+        mut queue: impl FnMut(&mut [Option<A>]) -> usize,
     ) -> Result<(), Vec<A>> {
         let mut args = args.into_iter();
         loop {
             // Collected before slots are reserved: an iterator that panics must not leave a hole in the queue. What it
             // gave before is queued all the same.
-            let mut chunk: Chunk<A> = Chunk::new();
-            let fed = catch_unwind(AssertUnwindSafe(|| chunk.extend(args.by_ref().take(BATCH).map(Some))));
-            if queue(self, &mut chunk) < chunk.len() {
+            let mut chunk: ArrayVec<Option<A>, N> = ArrayVec::new();
+            let fed = catch_unwind(AssertUnwindSafe(|| chunk.extend(args.by_ref().take(N).map(Some))));
+            if queue(&mut chunk) < chunk.len() {
                 return Err(chunk.into_iter().flatten().chain(args).collect());
             }
             if let Err(panic) = fed {
@@ -224,7 +238,7 @@ impl<A: Send + 'static, R: Send + 'static> Function<A, R> {
     }
 
     /// Queues a chunk, taking what is accepted out of it: how many.
-    fn queue_chunk(&self, chunk: &mut Chunk<A>, control: impl Fn(usize) -> *mut ResultSlot) -> usize {
+    fn queue_chunk(&self, chunk: &mut [Option<A>], control: impl Fn(usize) -> *mut ResultSlot) -> usize {
         if is_inline::<A>() {
             self.queue_chunk_stored::<Inline<A>>(chunk, control)
         } else {
@@ -234,7 +248,7 @@ impl<A: Send + 'static, R: Send + 'static> Function<A, R> {
 
     fn queue_chunk_stored<S: Stored<Arg = A>>(
         &self,
-        chunk: &mut Chunk<A>,
+        chunk: &mut [Option<A>],
         control: impl Fn(usize) -> *mut ResultSlot,
     ) -> usize {
         let core = &*self.core;
@@ -258,7 +272,7 @@ impl<A: Send + 'static, R: Send + 'static> Function<A, R> {
     }
 
     /// A chunk from inside a job, or for a function that needs care.
-    fn queue_singly(&self, chunk: &mut Chunk<A>, control: impl Fn(usize) -> *mut ResultSlot) -> usize {
+    fn queue_singly(&self, chunk: &mut [Option<A>], control: impl Fn(usize) -> *mut ResultSlot) -> usize {
         for (i, place) in chunk.iter_mut().enumerate() {
             let arg = place.take().expect("each argument is taken once");
             if let Err(refused) = self.queue(control(i), arg) {
@@ -269,9 +283,6 @@ impl<A: Send + 'static, R: Send + 'static> Function<A, R> {
         chunk.len()
     }
 }
-
-/// Part of a batch; what is taken out was accepted.
-type Chunk<A> = ArrayVec<Option<A>, BATCH>;
 
 impl<A, R> Clone for Function<A, R> {
     fn clone(&self) -> Self {

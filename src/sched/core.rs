@@ -62,6 +62,8 @@ pub(crate) struct Vtable {
     pub(crate) discard_queued: unsafe fn(&Core) -> usize,
     /// Whether nothing is queued.
     pub(crate) is_empty: unsafe fn(&Core) -> bool,
+    /// Whether nothing is queued and nothing can be put back.
+    pub(crate) is_settled: unsafe fn(&Core) -> bool,
     /// How many jobs are queued.
     pub(crate) queued: unsafe fn(&Core) -> usize,
     /// Drops the body.

@@ -255,7 +255,7 @@ impl Shared {
         let core = &retired.core;
         retired.step = match &retired.step {
             // SAFETY: the vtable was made for this core.
-            Step::Draining if unsafe { (core.vtable.is_empty)(core) } => {
+            Step::Draining if unsafe { (core.vtable.is_settled)(core) } => {
                 // Ordering: Relaxed, ordered before the epochs by the heavy fence in `epochs`.
                 self.entry(core.index as usize).store(ptr::null_mut(), Ordering::Relaxed);
                 self.ready.clear(core.index as usize);

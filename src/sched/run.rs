@@ -151,6 +151,7 @@ where
         discard_nested: Discard::<S, R>::nested,
         discard_queued: Discard::<S, R>::queued,
         is_empty: Discard::<S, R>::is_empty,
+        is_settled: Discard::<S, R>::is_empty,
         queued: |core| core.lane.len::<S>(),
         drop_body: Self::drop_body,
         closed: |_| (),
