@@ -64,3 +64,8 @@ pub use job::id::JobId;
 pub use running::{Running, current};
 pub use sched::shutdown::{Drained, Shutdown};
 pub use stats::{Stats, WorkerStats};
+
+/// The README's example is compiled and run with the documentation tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
