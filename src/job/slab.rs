@@ -11,8 +11,10 @@ use std::cell::Cell;
 use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
 
-/// Slots of a size that a thread keeps at most; above this it gives half back.
+/// Slots of a size that a thread keeps at most if it submits jobs; above this it gives half back.
 const KEEP: usize = 2048;
+/// The same for a thread that only frees slots, as a worker does: they are wanted elsewhere.
+const KEEP_FREED: usize = 128;
 /// Slots fetched at a time.
 const FETCH: usize = 64;
 
@@ -127,7 +129,7 @@ fn fetch(size: Size, list: &mut Vec<NonNull<Link>>, closed: &Cell<bool>) -> NonN
     let piece = if closed.get() {
         slab.get().inspect(|piece| ResultSlot::reset(piece.cast()))
     } else {
-        prepare(list);
+        prepare(list, KEEP);
         slab.refill(list, FETCH);
         list.iter().for_each(|piece| ResultSlot::reset(piece.cast()));
         list.pop()
@@ -136,9 +138,9 @@ fn fetch(size: Size, list: &mut Vec<NonNull<Link>>, closed: &Cell<bool>) -> NonN
 }
 
 /// Makes room in a list, and has it flushed when the thread ends.
-fn prepare(list: &mut Vec<NonNull<Link>>) {
-    if list.capacity() == 0 {
-        list.reserve_exact(KEEP);
+fn prepare(list: &mut Vec<NonNull<Link>>, room: usize) {
+    if list.capacity() < room {
+        list.reserve_exact(room - list.len());
         FLUSH.with(|_| ());
     }
 }
@@ -166,8 +168,8 @@ fn spill(slot: NonNull<ResultSlot>, size: Size, list: &mut Vec<NonNull<Link>>, c
     if closed.get() {
         return slab.put(slot.cast());
     }
-    prepare(list);
-    slab.spill(list, list.len().min(KEEP / 2));
+    prepare(list, KEEP_FREED);
+    slab.spill(list, list.len() / 2);
     list.push(slot.cast());
 }
 

@@ -347,8 +347,10 @@ fn worker_panicked<R>(worker: &Worker, payload: Box<dyn Any + Send>) {
 
 /// Drops a panic payload whose own drop may panic.
 pub(crate) fn swallow(payload: Box<dyn Any + Send>) {
-    if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
-        // A payload that panics while it is dropped for a panic: leaking it is what is left.
-        std::mem::forget(again);
+    if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload)))
+        && let Err(third) = catch_unwind(AssertUnwindSafe(|| drop(second)))
+    {
+        // Panics all the way down: leaking the last is what is left.
+        std::mem::forget(third);
     }
 }
