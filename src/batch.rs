@@ -4,6 +4,9 @@ use crate::error::{JobError, WaitError};
 use crate::handle::JobHandle;
 use std::fmt;
 
+/// How far ahead `Batch::wait` looks.
+const AHEAD: usize = 64;
+
 /// The handles of a batch, in the order of its arguments.
 #[must_use = "dropping a batch detaches its jobs; use `send_batch` if no result is wanted"]
 pub struct Batch<R> {
@@ -34,7 +37,15 @@ impl<R> Batch<R> {
                 WaitError::WouldNeverEnd(_) => JobError::Lost,
             })
         };
-        self.handles.into_iter().map(wait).collect()
+        let mut results = Vec::with_capacity(self.handles.len());
+        let mut handles = self.handles.into_iter();
+        while !handles.as_slice().is_empty() {
+            // Waiting for each in turn would be a wake-up a job: one wait for a later one covers those before it.
+            let ahead = handles.as_slice().len().min(AHEAD);
+            handles.as_slice()[ahead - 1].wait_until_done();
+            results.extend(handles.by_ref().take(ahead).map(wait));
+        }
+        results
     }
 }
 

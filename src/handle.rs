@@ -78,6 +78,13 @@ impl<R> JobHandle<R> {
         unsafe { ResultSlot::take(self.into_slot()) }.map_err(WaitError::Job)
     }
 
+    /// Blocks until done, or returns at once if that would never happen.
+    pub(crate) fn wait_until_done(&self) {
+        if !self.is_finished() {
+            self.block();
+        }
+    }
+
     /// Blocks until done: `false` when that would never happen.
     fn block(&self) -> bool {
         let wait = || {
