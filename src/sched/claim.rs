@@ -32,7 +32,7 @@ pub(crate) struct Claim<F, B> {
 }
 
 struct Hot {
-    /// One past the job that was started last, or [`IDLE`].
+    /// The first job that nobody has started or taken, or [`IDLE`].
     cursor: AtomicU32,
     revoked: AtomicBool,
 }
@@ -119,6 +119,9 @@ impl<F, B> Claim<F, B> {
         if !self.hot.revoked.load(Ordering::Relaxed) {
             return (true, i + 1);
         }
+        // The next revoker starts from here: jobs before it are taken or are being started.
+        // Ordering: Release, as in `start`.
+        self.hot.cursor.store(taken.resume, Ordering::Release);
         // Ordering: Relaxed, under the lock.
         self.hot.revoked.store(false, Ordering::Relaxed);
         (i < taken.frozen, taken.resume)

@@ -1,0 +1,69 @@
+//! The deque: every entry is taken exactly once, whatever the owner and two thieves do.
+#![cfg(layshaft_loom)]
+
+use layshaft::model::queues::Deque;
+use layshaft_loom_tests::{Threads, explore};
+use loom::sync::Arc;
+use loom::thread;
+
+/// Joins the thieves, empties the deque, and checks that 1..=n came out once each.
+fn check(deque: &Deque, thieves: Vec<thread::JoinHandle<Vec<u64>>>, mut got: Vec<u64>, n: u64) {
+    for thief in thieves {
+        got.extend(thief.join().unwrap());
+    }
+    got.extend(std::iter::from_fn(|| deque.pop()));
+    got.sort_unstable();
+    assert_eq!(got, (1..=n).collect::<Vec<_>>());
+}
+
+fn thief(deque: &Arc<Deque>, steals: usize) -> thread::JoinHandle<Vec<u64>> {
+    let deque = Arc::clone(deque);
+    thread::spawn(move || (0..steals).filter_map(|_| deque.steal()).collect())
+}
+
+#[test]
+fn two_thieves_and_three_items() {
+    explore("deque, two thieves, three items", Threads::Three, || {
+        let deque = Arc::new(Deque::new());
+        assert!(deque.push(1) && deque.push(2));
+        let thieves = vec![thief(&deque, 1), thief(&deque, 1)];
+        let mut got = Vec::new();
+        assert!(deque.push(3));
+        got.extend(deque.pop());
+        got.extend(deque.pop());
+        check(&deque, thieves, got, 3);
+    });
+}
+
+#[test]
+fn the_last_item() {
+    explore("deque, the last item", Threads::Two, || {
+        let deque = Arc::new(Deque::new());
+        let thieves = vec![thief(&deque, 2)];
+        let mut got = Vec::new();
+        for n in 1..=2 {
+            assert!(deque.push(n));
+            got.extend(deque.pop());
+        }
+        check(&deque, thieves, got, 2);
+    });
+}
+
+/// An entry whose argument a thief has not moved out is not overwritten: the push is refused instead.
+#[test]
+fn an_entry_in_use_is_not_reused() {
+    explore("deque, wrap-around", Threads::Two, || {
+        let deque = Arc::new(Deque::new());
+        (1..=4).for_each(|n| assert!(deque.push(n)));
+        let thieves = vec![thief(&deque, 2)];
+        let mut got = Vec::new();
+        let mut pushed = 4;
+        for _ in 0..2 {
+            if deque.push(pushed + 1) {
+                pushed += 1;
+            }
+        }
+        got.extend(deque.pop());
+        check(&deque, thieves, got, pushed);
+    });
+}
