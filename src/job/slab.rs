@@ -4,7 +4,7 @@
 //! one thread, touch nothing shared; a thread that frees more than it takes gives slots back in batches.
 
 use super::slot::ResultSlot;
-use crate::queue::pool::{Link, Pool};
+use crate::queue::pool::{Init, Link, Pool};
 use crate::sync::{UnsafeCell, global, local};
 use std::alloc::Layout;
 use std::cell::Cell;
@@ -12,11 +12,11 @@ use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
 
 /// Slots of a size that a thread keeps at most if it submits jobs; above this it gives half back.
-const KEEP: usize = 2048;
+const KEEP: usize = if cfg!(layshaft_loom) { 4 } else { 2048 };
 /// The same for a thread that only frees slots, as a worker does: they are wanted elsewhere.
-const KEEP_FREED: usize = 128;
+const KEEP_FREED: usize = if cfg!(layshaft_loom) { 2 } else { 128 };
 /// Slots fetched at a time.
-const FETCH: usize = 64;
+const FETCH: usize = if cfg!(layshaft_loom) { 2 } else { 64 };
 
 /// The sizes of slot: 32, 64 and 256 bytes, of which 16 are the header.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -43,11 +43,12 @@ impl Size {
     fn pool(self) -> Pool {
         let bytes = (size_of::<ResultSlot>() + self.value_bytes()).next_multiple_of(32);
         let layout = Layout::from_size_align(bytes, bytes.min(64)).expect("a small constant layout");
-        match self {
-            Size::Tiny => Pool::new(layout, 64, init_tiny),
-            Size::Small => Pool::new(layout, 64, init_small),
-            Size::Large => Pool::new(layout, 16, init_large),
-        }
+        let (per_chunk, init): (u32, Init) = match self {
+            Size::Tiny => (64, init_tiny),
+            Size::Small => (64, init_small),
+            Size::Large => (16, init_large),
+        };
+        Pool::new(layout, if cfg!(layshaft_loom) { 2 } else { per_chunk }, init)
     }
 }
 
@@ -93,7 +94,8 @@ struct Flush;
 
 impl Drop for Flush {
     fn drop(&mut self) {
-        CACHE.with(|cache| {
+        // Under the model checker the cache may be gone before this.
+        let _ = CACHE.try_with(|cache| {
             cache.closed.set(true);
             cache.lists.with_mut(|lists| {
                 for (i, pool) in SLABS.iter().enumerate() {

@@ -384,6 +384,8 @@ impl ResultSlot {
             if gone.is_ok() {
                 return;
             }
+            // The job's side is writing its result, a few instructions.
+            yield_now();
         }
         // SAFETY: done, and passed on from the caller.
         drop(unsafe { Self::take::<R>(slot) });

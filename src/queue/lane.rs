@@ -288,17 +288,16 @@ impl Lane {
         // SAFETY: type-stable memory.
         let link = unsafe { &block.as_ref().next };
         // Ordering: AcqRel and Acquire, as in `extend`.
-        let retired = link.compare_exchange(NIL, RETIRED, Ordering::AcqRel, Ordering::Acquire).is_ok();
+        let linked = link.compare_exchange(NIL, RETIRED, Ordering::AcqRel, Ordering::Acquire);
         // Ordering: AcqRel, as in `claim`; it succeeds, for nobody claims slots that are not published.
         let claimed = self.head.compare_exchange(head.0, head.advance(rest).0, Ordering::AcqRel, Ordering::Relaxed);
         debug_assert!(claimed.is_ok(), "a slot was claimed without being published");
         // SAFETY: reserved and claimed above, and not used.
         unsafe { Shape::<S>::finish(pool, block, rest) };
-        if retired {
-            self.move_tail::<S>(pool, end, RETIRED);
-            self.follow::<S>(pool, head.advance(rest));
-        }
-        retired
+        // A producer may have been faster; then the lane goes on with its block.
+        self.move_tail::<S>(pool, end, linked.err().unwrap_or(RETIRED));
+        self.follow::<S>(pool, head.advance(rest));
+        linked.is_ok()
     }
 
     /// Refuses every later push. What was reserved before stays and is claimed as usual.

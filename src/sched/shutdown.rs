@@ -8,7 +8,7 @@
 //!
 //! *Discarding* goes straight to the second state, and ends whatever is queued, claimed and not started as cancelled.
 
-use super::core::DRAINING;
+use super::core::{DRAINING, PULLED};
 use super::registry::Shared;
 use super::worker::Worker;
 use crate::queue::lane::Span;
@@ -62,12 +62,12 @@ impl Phase {
     }
 
     pub(crate) fn is_draining(&self) -> bool {
-        // Ordering: Acquire, pairs with the Release in `start_drain`.
+        // Ordering: Acquire, pairs with `start_drain`; ordered after `Sleep::start_sleep` by the caller's heavy fence.
         self.state.load(Ordering::Acquire) == STATE_DRAINING
     }
 
     pub(crate) fn has_ended(&self) -> bool {
-        // Ordering: Acquire, pairs with the Release in `finish_drain`: the lanes are closed.
+        // Ordering: Acquire, pairs with `finish_drain`: the lanes are closed. Ordered as in `is_draining`.
         self.state.load(Ordering::Acquire) == ENDED
     }
 
@@ -83,8 +83,9 @@ impl Phase {
     }
 
     fn start_drain(&self) {
-        // Ordering: Release, pairs with the Acquire in `is_draining`; Relaxed on failure, it has begun before.
-        let _ = self.state.compare_exchange(OPEN, STATE_DRAINING, Ordering::Release, Ordering::Relaxed);
+        // Ordering: SeqCst, before the look at the sleepers (`Sleep::wake_all`): a worker that falls asleep is woken by
+        // that, or sees this in its last look. Relaxed on failure, it has begun before.
+        let _ = self.state.compare_exchange(OPEN, STATE_DRAINING, Ordering::SeqCst, Ordering::Relaxed);
     }
 
     // Watching.
@@ -238,9 +239,14 @@ impl Shared {
         for core in self.close_names() {
             core.raise(DRAINING);
             core.close();
+            // A submit that came before the close may not have set its bit yet; the workers must see its job.
+            // SAFETY: the vtable was made for this core.
+            if core.flags() & PULLED == 0 && !unsafe { (core.vtable.is_empty)(&core) } {
+                self.ready.set(core.index as usize);
+            }
         }
-        // Ordering: Release, pairs with the Acquire in `has_ended`.
-        self.phase.state.store(ENDED, Ordering::Release);
+        // Ordering: SeqCst, as in `start_drain`.
+        self.phase.state.swap(ENDED, Ordering::SeqCst);
         self.sleep.wake_all();
     }
 

@@ -71,10 +71,9 @@ impl Sleep {
         false
     }
 
-    /// Wakes every sleeper, for shutdown.
+    /// Wakes every sleeper, for shutdown. Follows a SeqCst read-modify-write that told of it.
     pub(crate) fn wake_all(&self) {
-        // Ordering: Relaxed, the exchange checks it.
-        let mut counts = Counts(self.counts.load(Ordering::Relaxed));
+        let mut counts = Counts(load_after_rmw(&*self.counts));
         while counts.sleepers() > 0 {
             let to = counts.wake_all();
             // Ordering: SeqCst, as in `wake_one`.

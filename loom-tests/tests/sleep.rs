@@ -1,0 +1,123 @@
+//! Sleep and wake: work that is announced is seen by somebody who is awake or is woken.
+#![cfg(layshaft_loom)]
+
+use layshaft::model::queues::{Deque, Queue, Ready};
+use layshaft::model::workers::Bed;
+use layshaft_loom_tests::{Threads, explore};
+use loom::sync::Arc;
+use loom::thread;
+
+/// What a submit from outside and a worker share.
+struct Parts {
+    bed: Bed,
+    ready: Ready,
+    queue: Queue<u32>,
+}
+
+impl Parts {
+    fn new() -> Arc<Parts> {
+        Arc::new(Parts { bed: Bed::new(), ready: Ready::new(1), queue: Queue::new() })
+    }
+
+    fn submit(&self, n: u32) {
+        self.queue.push(n).unwrap();
+        if self.ready.set(0) {
+            self.bed.notify();
+        }
+    }
+
+    /// As a worker takes what the ready set shows.
+    fn take(&self) -> usize {
+        if self.ready.next(0).is_none() {
+            return 0;
+        }
+        let got = self.queue.claim(2).len();
+        if self.queue.is_empty() {
+            self.ready.clear(0);
+            if !self.queue.is_empty() {
+                self.ready.set(0);
+            }
+        }
+        got
+    }
+
+    /// As a worker searches and sleeps until it has found a job: how many it took at once.
+    fn work(&self) -> usize {
+        loop {
+            let got = self.take();
+            if got > 0 {
+                return got;
+            }
+            self.bed.start_search();
+            while !self.ready.any() {
+                self.ready.tidy();
+                self.bed.sleep_unless(|| self.ready.any());
+            }
+            if self.bed.stop_search() && self.ready.any() {
+                self.bed.notify();
+            }
+            thread::yield_now();
+        }
+    }
+}
+
+/// Without a wake-up the worker would sleep for ever, which loom reports as a deadlock.
+#[test]
+fn a_submit_wakes_the_sleeper() {
+    explore("sleep, one submitter, one worker", Threads::Two, || {
+        let parts = Parts::new();
+        let worker = {
+            let parts = Arc::clone(&parts);
+            thread::spawn(move || parts.work())
+        };
+        parts.submit(1);
+        assert_eq!(worker.join().unwrap(), 1);
+        assert_eq!(parts.bed.counts(), (0, 0));
+    });
+}
+
+/// A nested job is announced with a plain store and a light fence; the sleeper's heavy fence makes it visible.
+#[test]
+fn a_nested_submit_wakes_the_sleeper() {
+    explore("sleep, nested submit", Threads::Two, || {
+        let (bed, deque) = (Arc::new(Bed::new()), Arc::new(Deque::new()));
+        let thief = {
+            let (bed, deque) = (Arc::clone(&bed), Arc::clone(&deque));
+            thread::spawn(move || {
+                bed.start_search();
+                let mut got = deque.steal();
+                while got.is_none() {
+                    bed.sleep_unless(|| {
+                        got = deque.steal();
+                        got.is_some()
+                    });
+                    got = got.or_else(|| deque.steal());
+                }
+                let _ = bed.stop_search();
+                got.unwrap()
+            })
+        };
+        assert!(deque.push(7));
+        bed.notify_local();
+        assert_eq!(thief.join().unwrap(), 7);
+    });
+}
+
+/// Sleepers and tokens match, whoever withdraws and whoever wakes.
+#[test]
+fn tokens_match_sleepers() {
+    explore("sleep, withdraw against wake", Threads::Three, || {
+        let bed = Arc::new(Bed::new());
+        let sleepers = [0, 1].map(|_| {
+            let bed = Arc::clone(&bed);
+            thread::spawn(move || {
+                bed.start_search();
+                bed.sleep_unless(|| true);
+                let _ = bed.stop_search();
+            })
+        });
+        bed.wake_all();
+        sleepers.into_iter().for_each(|s| s.join().unwrap());
+        assert_eq!(bed.counts(), (0, 0));
+    });
+}

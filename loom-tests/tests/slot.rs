@@ -1,0 +1,118 @@
+//! The result slot: one outcome, told once, and the slot freed once, whatever the two sides do.
+#![cfg(layshaft_loom)]
+
+use layshaft::model::jobs::job;
+use layshaft::{JobError, WaitError};
+use layshaft_loom_tests::{Threads, explore};
+use loom::alloc::Track;
+use loom::sync::atomic::{AtomicUsize, Ordering};
+use loom::thread;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, Wake, Waker};
+
+#[test]
+fn wait_against_completion() {
+    explore("slot, wait against completion", Threads::Two, || {
+        let (job, handle) = job();
+        let worker = thread::spawn(move || job.run(|| Track::new(7)));
+        assert_eq!(handle.wait().unwrap().into_inner(), 7);
+        assert!(worker.join().unwrap());
+    });
+}
+
+#[test]
+fn detach_against_completion() {
+    explore("slot, handle dropped against completion", Threads::Two, || {
+        let (job, handle) = job();
+        let worker = thread::spawn(move || job.run(|| Track::new(7)));
+        drop(handle);
+        worker.join().unwrap();
+    });
+}
+
+/// Exactly one of: the job runs, or `cancel` says that it will not.
+#[test]
+fn cancel_against_start() {
+    explore("slot, cancel against start", Threads::Two, || {
+        let (job, handle) = job();
+        let worker = thread::spawn(move || job.run(|| Track::new(7)));
+        let cancelled = handle.cancel();
+        match handle.wait() {
+            Ok(value) => assert_eq!((value.into_inner(), cancelled), (7, false)),
+            Err(WaitError::Job(JobError::Cancelled)) => assert!(cancelled),
+            Err(error) => panic!("{error}"),
+        }
+        assert_eq!(worker.join().unwrap(), !cancelled);
+    });
+}
+
+/// Counts its wakes.
+struct Count(AtomicUsize);
+
+impl Wake for Count {
+    fn wake(self: std::sync::Arc<Self>) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+fn counter() -> (std::sync::Arc<Count>, Waker) {
+    let count = std::sync::Arc::new(Count(AtomicUsize::new(0)));
+    (std::sync::Arc::clone(&count), Waker::from(count))
+}
+
+/// A pending poll is followed by a wake of the last waker; then the result is there.
+#[test]
+fn poll_against_completion() {
+    explore("slot, two polls against completion", Threads::Two, || {
+        let (job, mut handle) = job();
+        let worker = thread::spawn(move || job.run(|| Track::new(7)));
+        let mut last = None;
+        for _ in 0..2 {
+            let (count, waker) = counter();
+            match Pin::new(&mut handle).poll(&mut Context::from_waker(&waker)) {
+                Poll::Ready(value) => {
+                    assert_eq!(value.unwrap().into_inner(), 7);
+                    worker.join().unwrap();
+                    return;
+                }
+                Poll::Pending => last = Some(count),
+            }
+        }
+        worker.join().unwrap();
+        assert_eq!(last.unwrap().0.load(Ordering::SeqCst), 1, "wakes of the last waker");
+        let (_, waker) = counter();
+        let Poll::Ready(value) = Pin::new(&mut handle).poll(&mut Context::from_waker(&waker)) else {
+            panic!("pending after the end");
+        };
+        assert_eq!(value.unwrap().into_inner(), 7);
+    });
+}
+
+#[test]
+fn poll_then_drop() {
+    explore("slot, poll and drop against completion", Threads::Two, || {
+        let (job, mut handle) = job();
+        let worker = thread::spawn(move || job.run(|| Track::new(7)));
+        let (_, waker) = counter();
+        if let Poll::Ready(value) = Pin::new(&mut handle).poll(&mut Context::from_waker(&waker)) {
+            assert_eq!(value.unwrap().into_inner(), 7);
+        }
+        drop(handle);
+        worker.join().unwrap();
+    });
+}
+
+/// A slot that was freed is used again by another job.
+#[test]
+fn used_again() {
+    explore("slot, used again", Threads::Two, || {
+        let (first, handle) = job();
+        let worker = thread::spawn(move || first.run(|| Track::new(1)));
+        assert_eq!(handle.wait().unwrap().into_inner(), 1);
+        let (second, handle) = job();
+        second.run(|| Track::new(2));
+        assert_eq!(handle.wait().unwrap().into_inner(), 2);
+        worker.join().unwrap();
+    });
+}
