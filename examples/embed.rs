@@ -1,4 +1,4 @@
-// An engine inside a program: `cargo run --example embed`.
+//! An engine inside a program: `cargo run --example embed`.
 
 use layshaft::{Engine, JobError, Shutdown, WaitError};
 use std::error::Error;

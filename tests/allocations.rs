@@ -92,7 +92,9 @@ fn submits<A: Send + 'static>(engine: &Engine, what: &str, arg: impl Fn(u64) -> 
     assert_steady(&format!("{what}, cancelled or detached"), || {
         for n in 0..JOBS / 64 {
             handles.extend((0..64).map(|m| function.submit(arg(n + m)).unwrap()));
-            handles.drain(..).enumerate().for_each(|(m, handle)| drop(m % 2 == 0 && handle.cancel()));
+            handles.drain(..).enumerate().for_each(|(m, handle)| {
+                let _ = m % 2 == 0 && handle.cancel();
+            });
             value(function.submit(arg(n)).unwrap());
         }
     });
@@ -136,7 +138,9 @@ fn pulls(engine: &Engine) {
                 let (n, completer) = pulled.take();
                 completer.complete(n);
             }
-            handles.drain(..).for_each(|handle| drop(value(handle)));
+            handles.drain(..).for_each(|handle| {
+                let _ = value(handle);
+            });
         }
     });
 }

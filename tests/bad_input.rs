@@ -10,11 +10,11 @@ use std::time::Duration;
 fn names_that_cannot_be_used() {
     let engine = engine(1);
     for name in ["", "a\0b", "\0", &"x".repeat(513), &"ä".repeat(257)] {
-        let error = engine.function(name, |n: u64| n).err().expect("the name is refused");
+        let error = engine.function(name, |n: u64| n).expect_err("the name is refused");
         let RegisterError::InvalidName(why) = &error else { panic!("{name:?}: {error}") };
         assert!(!why.is_empty());
         assert!(error.to_string().len() < 400, "a message of {} bytes", error.to_string().len());
-        let error = engine.consumer::<u64, u64>(name).err().expect("the name is refused");
+        let error = engine.consumer::<u64, u64>(name).expect_err("the name is refused");
         assert!(matches!(error, RegisterError::InvalidName(_)), "{name:?}: {error}");
         assert!(!engine.remove(name));
     }
@@ -35,7 +35,7 @@ fn names_at_the_limit() {
 
 #[test]
 fn no_workers() {
-    let error = Engine::builder().workers(0).start().err().expect("an engine without workers is refused");
+    let error = Engine::builder().workers(0).start().expect_err("an engine without workers is refused");
     assert!(matches!(error, StartError::NoWorkers), "{error}");
 }
 
@@ -70,10 +70,10 @@ fn the_same_name_twice() {
         let _token = &token;
         n + 2
     });
-    let error = second.err().expect("the name is taken");
+    let error = second.expect_err("the name is taken");
     assert!(matches!(&error, RegisterError::NameTaken(name) if name == "f"), "{error}");
     live.assert_balanced();
-    let error = engine.consumer::<u64, u64>("f").err().expect("the name is taken");
+    let error = engine.consumer::<u64, u64>("f").expect_err("the name is taken");
     assert!(matches!(error, RegisterError::NameTaken(_)), "{error}");
     assert_eq!(value(first.submit(1).unwrap()), 2, "the first one still works");
     engine.consumer::<u64, u64>("g").unwrap();

@@ -31,7 +31,7 @@ const CAUGHT_UP: usize = 32;
 const WATCH_FIRST: Duration = Duration::from_micros(50);
 const WATCH_LONGEST: Duration = Duration::from_millis(2);
 /// Lanes that may keep an empty block, for each worker.
-const HOLD: usize = 1024;
+const HOLD: usize = 256;
 /// Free nodes that a worker keeps at most; above this it gives half back.
 const KEEP_NODES: usize = 256;
 /// Nodes fetched at a time.
