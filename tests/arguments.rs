@@ -263,7 +263,7 @@ fn consumed<S: Shape>(live: &Live) {
 
 fn every_scenario<S: Shape>() {
     let _watchdog = watchdog("the end of every job");
-    let scenarios: [(&str, fn(&Live)); 7] = [
+    let scenarios: [Scenario; 7] = [
         ("echoed", echoed::<S>),
         ("nested", nested::<S>),
         ("unread", unread::<S>),
@@ -403,3 +403,6 @@ fn errors_fit_into_boxed_errors() -> Result<(), Box<dyn std::error::Error + Send
     }
     Ok(())
 }
+
+/// What happens to the jobs, by name.
+type Scenario = (&'static str, fn(&Live));
