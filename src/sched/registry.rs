@@ -13,9 +13,9 @@
 
 use super::core::{Class, Core, CoreRef, PULLED, REMOVED, Recipe};
 use super::ready::{self, ReadySet};
+use super::seat::WorkerShared;
 use super::shutdown::Phase;
 use super::sleep::Sleep;
-use super::worker::WorkerShared;
 use crate::error::RegisterError;
 use crate::job::origin;
 use crate::sync::{AtomicPtr, AtomicUsize, Mutex, Ordering, fence_heavy};

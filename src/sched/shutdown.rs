@@ -276,7 +276,7 @@ impl Shared {
     }
 
     /// Empties a worker's deque.
-    fn discard_nested(&self, worker: &super::worker::WorkerShared) {
+    fn discard_nested(&self, worker: &super::seat::WorkerShared) {
         while let Some(taken) = worker.deque.steal() {
             // SAFETY: the caller holds every function there is.
             let core = unsafe { taken.function().as_ref() };

@@ -1,115 +1,28 @@
 //! A worker thread: the loop that finds jobs, and what belongs to one worker alone.
 
 use super::claim::Claim;
-use super::core::{Class, Core, CoreRef};
-use super::deque::{Deque, Taken};
+use super::core::Core;
+use super::deque::Taken;
 use super::registry::Shared;
-use super::sleep::Woken;
+use super::seat::{WorkerShared, add};
 use crate::job::slot::ResultSlot;
 use crate::queue::block::{Header, detached};
-use crate::queue::lane::Span;
 use crate::queue::pool::Link;
-use crate::stats::WorkerStats;
-use crate::sync::{AtomicPtr, AtomicU64, Ordering, fence_heavy, fence_light, local, spin_loop, yield_now};
-use crossbeam_utils::CachePadded;
+use crate::sync::{Ordering, fence_light, local, spin_loop, yield_now};
 use std::cell::{Cell, UnsafeCell};
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
-use std::time::Duration;
 
 /// Nested jobs run before the ready set is looked at again.
 const NESTED_ROUND: usize = 64;
-/// Looks of a searcher before it parks, about 5 us.
-const SEARCH_SPINS: u32 = if cfg!(layshaft_loom) { 1 } else { 200 };
 /// Upper bound of the coalescing wait, in spin-loop hints (about 28 ns each): 0.4 us.
 const COALESCE_MAX: u32 = 16;
 /// A claim below this size means that the worker has caught up with its producers.
 const CAUGHT_UP: usize = 32;
-/// First and longest interval at which an idle worker looks after jobs stuck behind a busy one.
-const WATCH_FIRST: Duration = Duration::from_micros(50);
-const WATCH_LONGEST: Duration = Duration::from_millis(2);
 /// Lanes that may keep an empty block, for each worker.
 const HOLD: usize = 256;
-/// Free nodes that a worker keeps at most; above this it gives half back.
-const KEEP_NODES: usize = 256;
-/// Nodes fetched at a time.
-const FETCH_NODES: usize = 64;
-
-/// What other threads see of a worker.
-pub(crate) struct WorkerShared {
-    pub(crate) deque: Deque<Core>,
-    pub(crate) claim: Claim<Core, Header>,
-    /// Counts the points between two jobs; odd while the worker is parked. See `registry`.
-    epoch: CachePadded<AtomicU64>,
-    /// The function whose job is running.
-    function: CachePadded<AtomicPtr<Core>>,
-    counters: CachePadded<Counters>,
-}
-
-/// Written by their worker alone.
-#[derive(Default)]
-struct Counters {
-    jobs: AtomicU64,
-    panicked: AtomicU64,
-    cancelled: AtomicU64,
-    claims: AtomicU64,
-    steals: AtomicU64,
-    parks: AtomicU64,
-    wakes: AtomicU64,
-}
-
-#[inline(always)]
-fn add(counter: &AtomicU64, n: u64) {
-    // Ordering: Relaxed, counter only, one writer.
-    let value = counter.load(Ordering::Relaxed);
-    // Ordering: Relaxed, counter only, one writer.
-    counter.store(value + n, Ordering::Relaxed);
-}
-
-impl WorkerShared {
-    pub(crate) fn new() -> WorkerShared {
-        WorkerShared {
-            deque: Deque::new(),
-            claim: Claim::new(),
-            epoch: CachePadded::new(AtomicU64::new(0)),
-            function: CachePadded::new(AtomicPtr::new(ptr::null_mut())),
-            counters: CachePadded::new(Counters::default()),
-        }
-    }
-
-    pub(crate) fn epoch(&self) -> u64 {
-        // Ordering: Acquire, pairs with the Release in `Worker::tick`: what the worker did in an earlier epoch is over.
-        self.epoch.load(Ordering::Acquire)
-    }
-
-    /// Whether an epoch is that of a parked worker.
-    pub(crate) fn is_parked(epoch: u64) -> bool {
-        epoch % 2 == 1
-    }
-
-    /// The function whose job is running.
-    pub(crate) fn running(&self) -> Option<NonNull<Core>> {
-        // Ordering: Acquire, pairs with the Release in `set_running`.
-        NonNull::new(self.function.load(Ordering::Acquire))
-    }
-
-    pub(crate) fn stats(&self) -> WorkerStats {
-        let c = &self.counters;
-        // Ordering: Relaxed, counter only.
-        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        WorkerStats {
-            jobs: read(&c.jobs),
-            panicked: read(&c.panicked),
-            cancelled: read(&c.cancelled),
-            claims: read(&c.claims),
-            steals: read(&c.steals),
-            parks: read(&c.parks),
-            wakes: read(&c.wakes),
-        }
-    }
-}
 
 /// The job that a worker is running.
 #[derive(Clone, Copy)]
@@ -125,12 +38,12 @@ impl Running {
 
 /// A worker, seen by its own thread.
 pub(crate) struct Worker {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     me: NonNull<WorkerShared>,
-    index: usize,
-    running: Cell<Running>,
+    pub(super) index: usize,
+    pub(super) running: Cell<Running>,
     /// Free nodes, by class.
-    nodes: UnsafeCell<Vec<Vec<NonNull<Link>>>>,
+    pub(super) nodes: UnsafeCell<Vec<Vec<NonNull<Link>>>>,
     /// Where the next look at the ready set starts: one past the function served last.
     cursor: Cell<usize>,
     coalesce: Cell<u32>,
@@ -138,9 +51,9 @@ pub(crate) struct Worker {
     /// Functions whose lane this worker saw getting a block, oldest first.
     holding: UnsafeCell<VecDeque<u32>>,
     /// Jobs below the running one on this worker's stack: each waits for the one above it.
-    suspended: UnsafeCell<Vec<*mut ResultSlot>>,
+    pub(super) suspended: UnsafeCell<Vec<*mut ResultSlot>>,
     /// This worker was the last searcher: it passes on what else there is.
-    announce: Cell<bool>,
+    pub(super) announce: Cell<bool>,
 }
 
 local! {
@@ -202,7 +115,7 @@ impl Worker {
     }
 
     #[inline(always)]
-    fn me(&self) -> &WorkerShared {
+    pub(super) fn me(&self) -> &WorkerShared {
         // SAFETY: points into `shared`, which this worker keeps alive.
         unsafe { self.me.as_ref() }
     }
@@ -298,7 +211,7 @@ impl Worker {
     }
 
     /// Gives back the blocks of functions that have no jobs.
-    fn retire_idle(&self) {
+    pub(super) fn retire_idle(&self) {
         // SAFETY: as in `holds`.
         let holding = unsafe { &mut *self.holding.get() };
         for _ in 0..holding.len() {
@@ -347,7 +260,7 @@ impl Worker {
 
     /// The last searcher found something; whoever submitted meanwhile relied on a searcher.
     #[cold]
-    fn pass_on(&self) {
+    pub(super) fn pass_on(&self) {
         self.announce.set(false);
         if self.sees_work() {
             self.woke(self.shared.sleep.notify());
@@ -402,7 +315,7 @@ impl Worker {
     }
 
     /// Runs one nested job to its end.
-    fn run_one(&self, taken: Taken<'_, Core>) {
+    pub(super) fn run_one(&self, taken: Taken<'_, Core>) {
         let mut taken = Some(taken);
         self.catch_each(|| {
             if let Some(taken) = taken.take() {
@@ -413,7 +326,7 @@ impl Worker {
     }
 
     /// The other workers, starting behind this one.
-    fn others(&self) -> impl Iterator<Item = &WorkerShared> {
+    pub(super) fn others(&self) -> impl Iterator<Item = &WorkerShared> {
         let workers = &self.shared.workers;
         (1..workers.len()).map(move |i| &workers[(self.index + i) % workers.len()])
     }
@@ -433,115 +346,11 @@ impl Worker {
         false
     }
 
-    /// Whether there is work for a searcher.
-    fn sees_work(&self) -> bool {
-        self.shared.ready.any() || self.others().any(|w| !w.deque.is_empty())
-    }
-
-    /// Looks for work until there is some: `false` when the engine has ended. Counted as a searcher before and after.
-    fn search(&self) -> bool {
-        let mut stuck = Stuck::default();
-        let mut watch = WATCH_FIRST;
-        loop {
-            for i in 0..SEARCH_SPINS {
-                if self.sees_work() {
-                    return true;
-                }
-                if i % 64 == 63 { yield_now() } else { spin_loop() }
-            }
-            if let Some(()) = self.rescue(&mut stuck) {
-                return true;
-            }
-            let limit = (!stuck.is_empty()).then_some(watch);
-            match self.fall_asleep(limit) {
-                Asleep::Ended => return false,
-                Asleep::SawWork => return true,
-                Asleep::Woken(Woken::Notified) => watch = WATCH_FIRST,
-                Asleep::Woken(Woken::TimedOut) => watch = (watch * 2).min(WATCH_LONGEST),
-            }
-        }
-    }
-
-    /// Parks, unless there is work after all.
-    fn fall_asleep(&self, limit: Option<Duration>) -> Asleep {
-        let shared = &*self.shared;
-        self.retire_idle();
-        shared.ready.tidy();
-        shared.collect_idle();
-        self.mark_parked();
-        let watching = limit.is_some() && shared.phase.start_watch();
-        let limit = limit.filter(|_| watching);
-        shared.sleep.start_sleep();
-        if self.look_again() {
-            shared.sleep.stay_awake();
-            shared.phase.stop_watch(watching);
-            self.tick();
-            return Asleep::SawWork;
-        }
-        if shared.phase.has_ended() {
-            shared.sleep.stay_awake();
-            shared.phase.stop_watch(watching);
-            return Asleep::Ended;
-        }
-        if shared.phase.is_draining() && shared.all_asleep() {
-            // Everybody has looked and found nothing: what was accepted has been run.
-            shared.finish_drain();
-        }
-        add(&self.me().counters.parks, 1);
-        let woken = shared.sleep.park(limit);
-        shared.phase.stop_watch(watching);
-        self.tick();
-        Asleep::Woken(woken)
-    }
-
-    /// The sleeper's last look, after it is counted: pairs with `Sleep::notify` (through the counts) and
-    /// `Sleep::notify_local` (through the heavy fence).
-    fn look_again(&self) -> bool {
-        fence_heavy();
-        self.sees_work()
-    }
-
-    /// Takes jobs from a worker that has claimed them and started none since the last look.
-    fn rescue(&self, stuck: &mut Stuck) -> Option<()> {
-        let mut now = Stuck::default();
-        for (i, victim) in self.shared.workers.iter().enumerate() {
-            let Some(glance) = victim.claim.glance().filter(|_| i != self.index) else { continue };
-            now.0.push((i, glance));
-            if !stuck.0.contains(&(i, glance)) {
-                continue;
-            }
-            // SAFETY: an open claim has jobs that are not done with, so its function is not freed.
-            let keep = |core| unsafe { CoreRef::keep(core) };
-            let Some(taken) = victim.claim.revoke(keep) else { continue };
-            add(&self.me().counters.steals, taken.len as u64);
-            *stuck = now;
-            // Runs as a searcher would: others must be able to see that nobody searches.
-            if self.shared.sleep.stop_search() {
-                self.announce.set(true);
-            }
-            let span = Span { block: taken.block, start: taken.start, len: taken.len, began: false };
-            let core = &*taken.function;
-            self.claimed(span.len, false);
-            if self.shared.phase.is_discarding() {
-                // SAFETY: revoked above.
-                let n = unsafe { (core.vtable.discard_span)(core, span) };
-                self.shared.phase.discarded(n);
-            } else {
-                // SAFETY: revoked above.
-                unsafe { (core.vtable.run_span)(self, core, span) };
-            }
-            self.shared.sleep.start_search();
-            return Some(());
-        }
-        *stuck = now;
-        None
-    }
-
     // Epochs.
 
     /// A point between two jobs: this worker refers to no function that it found before.
     #[inline(always)]
-    fn tick(&self) {
+    pub(super) fn tick(&self) {
         let epoch = &self.me().epoch;
         // Ordering: Relaxed, one writer.
         let now = epoch.load(Ordering::Relaxed);
@@ -550,7 +359,7 @@ impl Worker {
         fence_light();
     }
 
-    fn mark_parked(&self) {
+    pub(super) fn mark_parked(&self) {
         let epoch = &self.me().epoch;
         // Ordering: Relaxed, one writer.
         let now = epoch.load(Ordering::Relaxed);
@@ -579,7 +388,7 @@ impl Worker {
         }
     }
 
-    fn set_running(&self, running: Running) {
+    pub(super) fn set_running(&self, running: Running) {
         self.running.set(running);
         // Ordering: Release, pairs with the Acquire in `WorkerShared::running`.
         self.me().function.store(running.function.cast_mut(), Ordering::Release);
@@ -598,122 +407,5 @@ impl Worker {
     #[cold]
     pub(crate) fn panicked(&self) {
         add(&self.me().counters.panicked, 1);
-    }
-
-    // Nested jobs.
-
-    /// A free node of a class.
-    #[inline(always)]
-    pub(crate) fn node(&self, class: &Class) -> Option<NonNull<Link>> {
-        // SAFETY: only this thread uses the cache, and nothing below calls back into it.
-        let nodes = unsafe { &mut *self.nodes.get() };
-        match nodes.get_mut(class.id).and_then(Vec::pop) {
-            Some(node) => Some(node),
-            None => Self::fetch_node(nodes, class),
-        }
-    }
-
-    #[cold]
-    fn fetch_node(nodes: &mut Vec<Vec<NonNull<Link>>>, class: &Class) -> Option<NonNull<Link>> {
-        if nodes.len() <= class.id {
-            nodes.resize_with(class.id + 1, Vec::new);
-        }
-        class.nodes.refill(&mut nodes[class.id], FETCH_NODES);
-        nodes[class.id].pop()
-    }
-
-    #[inline(always)]
-    pub(crate) fn free_node(&self, class: &Class, node: NonNull<Link>) {
-        // SAFETY: as in `node`.
-        let nodes = unsafe { &mut *self.nodes.get() };
-        match nodes.get_mut(class.id) {
-            Some(list) if list.len() < KEEP_NODES => list.push(node),
-            _ => Self::spill_node(nodes, class, node),
-        }
-    }
-
-    #[cold]
-    fn spill_node(nodes: &mut Vec<Vec<NonNull<Link>>>, class: &Class, node: NonNull<Link>) {
-        if nodes.len() <= class.id {
-            nodes.resize_with(class.id + 1, Vec::new);
-        }
-        nodes[class.id].push(node);
-        class.nodes.spill(&mut nodes[class.id], KEEP_NODES / 2);
-    }
-
-    fn give_nodes_back(&self) {
-        // The classes own the nodes' memory: nothing is lost when the cache goes.
-        // SAFETY: as in `node`.
-        unsafe { &mut *self.nodes.get() }.clear();
-    }
-
-    /// Queues a nested job on this worker, or hands the argument back when the deque is full.
-    #[inline(always)]
-    pub(crate) fn push<S>(&self, core: &Core, control: *mut ResultSlot, argument: S) -> Result<(), S> {
-        // SAFETY: this thread is the owner.
-        unsafe { self.me().deque.push(NonNull::from(core), control, argument) }?;
-        self.woke(self.shared.sleep.notify_local());
-        Ok(())
-    }
-
-    // Waiting inside a job.
-
-    /// Makes it possible for a job to wait for `job`: runs it, if it is queued here. `false` when the wait would never
-    /// end. Calls `wait` to block otherwise.
-    pub(crate) fn wait_inside(&self, job: NonNull<ResultSlot>, wait: impl FnOnce()) -> bool {
-        // SAFETY: this thread alone uses the list, for moments.
-        let suspended = unsafe { &mut *self.suspended.get() };
-        let running = self.running.get().job;
-        if running == job.as_ptr() || suspended.contains(&job.as_ptr()) {
-            return false;
-        }
-        suspended.push(running);
-        self.help(job);
-        // SAFETY: the slab's slots live as long as the process.
-        let slot = unsafe { job.as_ref() };
-        let fine = if slot.is_done() {
-            true
-        } else if self.shared.phase.block() {
-            wait();
-            self.shared.phase.unblock();
-            true
-        } else {
-            false
-        };
-        // SAFETY: as above.
-        unsafe { &mut *self.suspended.get() }.pop();
-        fine
-    }
-
-    /// Runs `job` if it is in this worker's deque: it, and nothing that came later.
-    pub(crate) fn help(&self, job: NonNull<ResultSlot>) {
-        // SAFETY: this thread is the owner.
-        let Some(lifted) = (unsafe { self.me().deque.extract(job.as_ptr()) }) else { return };
-        // SAFETY: this thread is the owner, and lifted an entry just now.
-        let pushed = unsafe { self.me().deque.push_lifted(lifted) };
-        assert!(pushed.is_ok(), "there is room where the entry came from");
-        // SAFETY: this thread is the owner. A thief may be faster: then the job runs elsewhere.
-        if let Some(taken) = unsafe { self.me().deque.pop() } {
-            let outer = self.running.get();
-            self.run_one(taken);
-            self.set_running(outer);
-        }
-    }
-}
-
-/// How an attempt to park ended.
-enum Asleep {
-    SawWork,
-    Woken(Woken),
-    Ended,
-}
-
-/// The claims that had unstarted jobs at the last look, with how far they were.
-#[derive(Default)]
-struct Stuck(Vec<(usize, (u32, *mut Header))>);
-
-impl Stuck {
-    fn is_empty(&self) -> bool {
-        self.0.is_empty()
     }
 }

@@ -1,0 +1,139 @@
+//! A worker without work: it searches, rescues jobs stuck behind a busy worker, and parks. `README.md` is the essay.
+
+use super::core::CoreRef;
+use super::seat::add;
+use super::sleep::Woken;
+use super::worker::Worker;
+use crate::queue::block::Header;
+use crate::queue::lane::Span;
+use crate::sync::{fence_heavy, spin_loop, yield_now};
+use std::time::Duration;
+
+/// Looks of a searcher before it parks, about 5 us.
+const SEARCH_SPINS: u32 = if cfg!(layshaft_loom) { 1 } else { 200 };
+/// First and longest interval at which an idle worker looks after jobs stuck behind a busy one.
+const WATCH_FIRST: Duration = Duration::from_micros(50);
+const WATCH_LONGEST: Duration = Duration::from_millis(2);
+
+/// How an attempt to park ended.
+enum Asleep {
+    SawWork,
+    Woken(Woken),
+    Ended,
+}
+
+/// The claims that had unstarted jobs at the last look, with how far they were.
+#[derive(Default)]
+struct Stuck(Vec<(usize, (u32, *mut Header))>);
+
+impl Stuck {
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl Worker {
+    /// Whether there is work for a searcher.
+    pub(super) fn sees_work(&self) -> bool {
+        self.shared.ready.any() || self.others().any(|w| !w.deque.is_empty())
+    }
+
+    /// Looks for work until there is some: `false` when the engine has ended. Counted as a searcher before and after.
+    pub(super) fn search(&self) -> bool {
+        let mut stuck = Stuck::default();
+        let mut watch = WATCH_FIRST;
+        loop {
+            for i in 0..SEARCH_SPINS {
+                if self.sees_work() {
+                    return true;
+                }
+                if i % 64 == 63 { yield_now() } else { spin_loop() }
+            }
+            if let Some(()) = self.rescue(&mut stuck) {
+                return true;
+            }
+            let limit = (!stuck.is_empty()).then_some(watch);
+            match self.fall_asleep(limit) {
+                Asleep::Ended => return false,
+                Asleep::SawWork => return true,
+                Asleep::Woken(Woken::Notified) => watch = WATCH_FIRST,
+                Asleep::Woken(Woken::TimedOut) => watch = (watch * 2).min(WATCH_LONGEST),
+            }
+        }
+    }
+
+    /// Parks, unless there is work after all.
+    fn fall_asleep(&self, limit: Option<Duration>) -> Asleep {
+        let shared = &*self.shared;
+        self.retire_idle();
+        shared.ready.tidy();
+        shared.collect_idle();
+        self.mark_parked();
+        let watching = limit.is_some() && shared.phase.start_watch();
+        let limit = limit.filter(|_| watching);
+        shared.sleep.start_sleep();
+        if self.look_again() {
+            shared.sleep.stay_awake();
+            shared.phase.stop_watch(watching);
+            self.tick();
+            return Asleep::SawWork;
+        }
+        if shared.phase.has_ended() {
+            shared.sleep.stay_awake();
+            shared.phase.stop_watch(watching);
+            return Asleep::Ended;
+        }
+        if shared.phase.is_draining() && shared.all_asleep() {
+            // Everybody has looked and found nothing: what was accepted has been run.
+            shared.finish_drain();
+        }
+        add(&self.me().counters.parks, 1);
+        let woken = shared.sleep.park(limit);
+        shared.phase.stop_watch(watching);
+        self.tick();
+        Asleep::Woken(woken)
+    }
+
+    /// The sleeper's last look, after it is counted: pairs with `Sleep::notify` (through the counts) and
+    /// `Sleep::notify_local` (through the heavy fence).
+    fn look_again(&self) -> bool {
+        fence_heavy();
+        self.sees_work()
+    }
+
+    /// Takes jobs from a worker that has claimed them and started none since the last look.
+    fn rescue(&self, stuck: &mut Stuck) -> Option<()> {
+        let mut now = Stuck::default();
+        for (i, victim) in self.shared.workers.iter().enumerate() {
+            let Some(glance) = victim.claim.glance().filter(|_| i != self.index) else { continue };
+            now.0.push((i, glance));
+            if !stuck.0.contains(&(i, glance)) {
+                continue;
+            }
+            // SAFETY: an open claim has jobs that are not done with, so its function is not freed.
+            let keep = |core| unsafe { CoreRef::keep(core) };
+            let Some(taken) = victim.claim.revoke(keep) else { continue };
+            add(&self.me().counters.steals, taken.len as u64);
+            *stuck = now;
+            // Runs as a searcher would: others must be able to see that nobody searches.
+            if self.shared.sleep.stop_search() {
+                self.announce.set(true);
+            }
+            let span = Span { block: taken.block, start: taken.start, len: taken.len, began: false };
+            let core = &*taken.function;
+            self.claimed(span.len, false);
+            if self.shared.phase.is_discarding() {
+                // SAFETY: revoked above.
+                let n = unsafe { (core.vtable.discard_span)(core, span) };
+                self.shared.phase.discarded(n);
+            } else {
+                // SAFETY: revoked above.
+                unsafe { (core.vtable.run_span)(self, core, span) };
+            }
+            self.shared.sleep.start_search();
+            return Some(());
+        }
+        *stuck = now;
+        None
+    }
+}
