@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// How many threads a model has, its main thread among them: more threads must give more schedules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Threads {
-    /// Two: more than one schedule.
+    /// Two, or three with so few operations that they cannot reach a thousand schedules: more than one.
     Two,
     /// Three or more: over a thousand.
     Three,

@@ -117,3 +117,42 @@ fn retired_while_used() {
         assert_eq!(drain(&queue), [3]);
     });
 }
+
+/// Two producers bring the first block at once; the slower one must not keep the lane from giving its block back.
+#[test]
+fn first_block_brought_twice() {
+    explore("lane, two bring the first block", Threads::Two, || {
+        let queue = Arc::new(Queue::new());
+        let pusher = producer(&queue, 0..1);
+        assert!(queue.push(Track::new(10)).is_ok());
+        let mut got: Vec<u32> = queue.claim(2).into_iter().map(Item::into_inner).collect();
+        pusher.join().unwrap();
+        got.extend(drain(&queue));
+        got.sort_unstable();
+        assert_eq!(got, [0, 10]);
+        for _ in 0..3 {
+            queue.retire();
+        }
+        assert_eq!(queue.blocks_out(), 0, "an idle lane keeps no block");
+    });
+}
+
+/// A lane that is closed just as a block is full gives back that block, too.
+#[test]
+fn closed_at_the_end_of_a_block() {
+    explore("lane, close at the end of a block", Threads::Two, || {
+        let queue = Arc::new(Queue::new());
+        assert!(queue.push(Track::new(0)).is_ok());
+        let pusher = {
+            let queue = Arc::clone(&queue);
+            thread::spawn(move || (1..3).take_while(|n| queue.push(Track::new(*n)).is_ok()).count())
+        };
+        queue.close();
+        let accepted = pusher.join().unwrap() as u32;
+        assert_eq!(drain(&queue), (0..=accepted).collect::<Vec<_>>());
+        for _ in 0..2 {
+            queue.retire();
+        }
+        assert_eq!(queue.blocks_out(), 0, "a closed and empty lane keeps no block");
+    });
+}

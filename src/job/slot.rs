@@ -176,15 +176,15 @@ impl ResultSlot {
         if self.cancel.load(Ordering::Relaxed) != NOT_ASKED {
             return self.yield_to_cancel();
         }
-        // Ordering: Release, pairs with the Acquire in `cancel`.
-        self.started.store(RUNNING, Ordering::Release);
+        // Ordering: Relaxed, the value alone tells `cancel` what it wants to know.
+        self.started.store(RUNNING, Ordering::Relaxed);
         true
     }
 
     #[cold]
     fn yield_to_cancel(&self) -> bool {
-        // Ordering: Release, pairs with the Acquire in `cancel`.
-        self.started.store(YIELDED, Ordering::Release);
+        // Ordering: Relaxed, as in `begin`.
+        self.started.store(YIELDED, Ordering::Relaxed);
         false
     }
 
@@ -362,9 +362,9 @@ impl ResultSlot {
     /// The caller is the handle's side of a slot acquired for `R`, `is_done` said yes, and this is its last use.
     #[inline(always)]
     pub(crate) unsafe fn take<R>(slot: NonNull<ResultSlot>) -> Result<R, JobError> {
-        // Ordering: Acquire, pairs with the Release in `announce`.
+        // Ordering: Relaxed, `is_done` acquired it.
         // SAFETY: the slab's slots live as long as the process.
-        let done = unsafe { slot.as_ref() }.state().load(Ordering::Acquire);
+        let done = unsafe { slot.as_ref() }.state().load(Ordering::Relaxed);
         // SAFETY: passed on from the caller.
         unsafe { Self::read(slot, done) }
     }
@@ -410,8 +410,8 @@ impl ResultSlot {
         this.cancel.store(ASKED, Ordering::Relaxed);
         fence_heavy();
         loop {
-            // Ordering: Acquire, pairs with the Release stores in `begin`.
-            match this.started.load(Ordering::Acquire) {
+            // Ordering: Relaxed, ordered after the store of `cancel` by the heavy fence; the value alone decides.
+            match this.started.load(Ordering::Relaxed) {
                 NOT_STARTED | YIELDED => break,
                 RUNNING => {
                     this.bury(origin);

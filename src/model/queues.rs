@@ -1,11 +1,13 @@
 //! Queues of plain values: lanes, deques, claims, and the ready set.
 
-use crate::queue::block::{Shape, detached};
+use crate::queue::block::{Header, Shape, detached};
 use crate::queue::lane::{self, Lane};
-use crate::queue::pool::Pool;
+use crate::queue::pool::{Link, NIL, Pool};
 use crate::sched::claim::{self, Claim};
 use crate::sched::deque;
 use crate::sched::ready::ReadySet;
+use crate::sync::Ordering;
+use std::collections::HashSet;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
@@ -69,6 +71,31 @@ impl<T> Queue<T> {
 
     pub fn retire(&self) -> bool {
         self.lane.retire::<T>(&self.pool)
+    }
+
+    /// Blocks that are neither free nor linked behind a free one: those in use, or lost. Call it when nobody else is
+    /// at it.
+    pub fn blocks_out(&self) -> usize {
+        const MANY: usize = 12;
+        // More than are free, so that the last one is new and has the highest index.
+        let free: Vec<_> = (0..MANY).filter_map(|_| self.pool.get()).collect();
+        let index = |piece: &NonNull<Link>| {
+            // SAFETY: a piece of this pool, which nobody else has.
+            unsafe { piece.as_ref() }.index
+        };
+        let highest = free.iter().map(index).max().expect("the pool is not exhausted");
+        let mut found: HashSet<u32> = HashSet::new();
+        for piece in &free {
+            let mut at = index(piece);
+            while at < NIL && found.insert(at) {
+                // SAFETY: pieces of this pool are blocks.
+                let header = unsafe { self.pool.at(at).cast::<Header>().as_ref() };
+                // Ordering: Relaxed, nobody else is at it.
+                at = header.next.load(Ordering::Relaxed);
+            }
+        }
+        free.iter().for_each(|piece| self.pool.put(*piece));
+        highest as usize + 1 - found.len()
     }
 }
 

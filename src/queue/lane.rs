@@ -14,19 +14,25 @@ use super::block::{Header, JobSlot, Shape};
 use super::cursor::Cursor;
 use super::pool::{NIL, Pool};
 use crate::job::slot::ResultSlot;
-use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Ordering, load_after_rmw, spin_loop};
+use crate::sync::{AtomicBool, AtomicU64, Ordering, load_after_rmw, spin_loop};
 use std::ptr::NonNull;
 
 /// Linked in place of a next block: the lane goes on without one.
 const RETIRED: u32 = NIL - 1;
 
+/// A root that leads to this block at this lap.
+const fn root_link(lap: u32, block: u32) -> u64 {
+    ((lap as u64) << 32) | block as u64
+}
+
 /// A FIFO of jobs with arguments stored as `S`; the type appears in the methods, so that lanes can be kept untyped.
 #[repr(C, align(64))]
 pub(crate) struct Lane {
     tail: AtomicU64,
-    /// The first block while the lane has none: what `next` is to a block.
-    root: AtomicU32,
-    _producers: [u8; 64 - 12],
+    /// Where the lane began after a time without blocks: the lap above, the block's index below. What `next` is to a block,
+    /// but never cleared: the lap says which beginning it belongs to.
+    root: AtomicU64,
+    _producers: [u8; 64 - 16],
     head: AtomicU64,
     /// Somebody is giving the block back.
     retiring: AtomicBool,
@@ -56,7 +62,7 @@ pub(crate) enum Refused {
 enum Follow {
     /// This thread moved it.
     Moved,
-    /// Somebody else did, or the tail had to be moved first: look again.
+    /// Somebody else did: look again.
     Raced,
     /// Nothing follows yet.
     End,
@@ -74,8 +80,8 @@ impl Lane {
     pub(crate) fn new() -> Lane {
         Lane {
             tail: AtomicU64::new(Cursor::START.0),
-            root: AtomicU32::new(NIL),
-            _producers: [0; 52],
+            root: AtomicU64::new(root_link(Cursor::START.lap().wrapping_sub(1), NIL)),
+            _producers: [0; 48],
             head: AtomicU64::new(Cursor::START.0),
             retiring: AtomicBool::new(false),
             _consumers: [0; 55],
@@ -129,26 +135,66 @@ impl Lane {
     #[cold]
     #[inline(never)]
     fn extend<S>(&self, pool: &Pool, tail: Cursor) -> Result<(), Refused> {
-        let block = tail.has_block().then(|| pool.at(tail.block()).cast::<Header>());
-        // SAFETY: type-stable memory.
-        let link = block.as_ref().map_or(&self.root, |b| unsafe { &b.as_ref().next });
-        // Ordering: Acquire, pairs with the exchange below of the thread that linked it: the new block is initialised.
-        let mut next = link.load(Ordering::Acquire);
-        if next == NIL {
-            let fresh = Shape::<S>::fresh(pool).ok_or(Refused::Exhausted)?;
-            // SAFETY: a live block; its index never changes.
-            let index = unsafe { fresh.as_ref() }.link.index;
-            // Ordering: AcqRel, Release publishes the fresh block, Acquire sees the one of whoever was faster.
-            match link.compare_exchange(NIL, index, Ordering::AcqRel, Ordering::Acquire) {
-                Ok(_) => next = index,
-                Err(winner) => {
-                    pool.put(fresh.cast());
-                    next = winner;
-                }
+        let next = if tail.has_block() {
+            Self::link_next::<S>(pool, pool.at(tail.block()).cast())?
+        } else {
+            match self.link_root::<S>(pool, tail.lap())? {
+                Some(first) => first,
+                // The lane has moved on: the caller looks again.
+                None => return Ok(()),
             }
-        }
+        };
         self.move_tail::<S>(pool, tail, next);
         Ok(())
+    }
+
+    /// What follows a block, making it if nothing does yet.
+    fn link_next<S>(pool: &Pool, block: NonNull<Header>) -> Result<u32, Refused> {
+        // SAFETY: type-stable memory.
+        let link = unsafe { &block.as_ref().next };
+        // Ordering: Acquire, pairs with the exchange below of the thread that linked it: the new block is initialised.
+        let next = link.load(Ordering::Acquire);
+        if next != NIL {
+            return Ok(next);
+        }
+        let (fresh, index) = Self::fresh::<S>(pool)?;
+        // Ordering: AcqRel, Release publishes the fresh block, Acquire sees the one of whoever was faster.
+        link.compare_exchange(NIL, index, Ordering::AcqRel, Ordering::Acquire).map(|_| index).or_else(|winner| {
+            pool.put(fresh.cast());
+            Ok(winner)
+        })
+    }
+
+    /// The first block after a time without one, making it if there is none yet; `None` when that time is over.
+    fn link_root<S>(&self, pool: &Pool, lap: u32) -> Result<Option<u32>, Refused> {
+        // Ordering: Acquire, as in `link_next`.
+        let mut seen = self.root.load(Ordering::Acquire);
+        let mut made = None;
+        let found = loop {
+            let age = lap.wrapping_sub((seen >> 32) as u32) as i32;
+            if age <= 0 {
+                break (age == 0).then_some(seen as u32);
+            }
+            let (_, index) = match made {
+                Some(made) => made,
+                None => *made.insert(Self::fresh::<S>(pool)?),
+            };
+            // Ordering: AcqRel and Acquire, as in `link_next`.
+            match self.root.compare_exchange(seen, root_link(lap, index), Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => return Ok(Some(index)),
+                Err(winner) => seen = winner,
+            }
+        };
+        if let Some((unused, _)) = made {
+            pool.put(unused.cast());
+        }
+        Ok(found)
+    }
+
+    fn fresh<S>(pool: &Pool) -> Result<(NonNull<Header>, u32), Refused> {
+        let fresh = Shape::<S>::fresh(pool).ok_or(Refused::Exhausted)?;
+        // SAFETY: a live block; its index never changes.
+        Ok((fresh, unsafe { fresh.as_ref() }.link.index))
     }
 
     /// Moves the tail off its block's end (or from no block) to what was linked, unless somebody else has.
@@ -214,34 +260,30 @@ impl Lane {
     #[cold]
     #[inline(never)]
     fn follow<S>(&self, pool: &Pool, head: Cursor) -> Follow {
-        let block = head.has_block().then(|| pool.at(head.block()).cast::<Header>());
-        // SAFETY: type-stable memory.
-        let link = block.as_ref().map_or(&self.root, |b| unsafe { &b.as_ref().next });
-        // Ordering: Acquire, pairs with the linking exchange in `extend`.
-        let next = link.load(Ordering::Acquire);
-        if next == NIL {
-            return Follow::End;
-        }
-        if block.is_none() {
-            // Both ends must have used the root link before it is cleared.
-            // Ordering: Acquire, as in `reserve`.
-            let tail = Cursor(self.tail.load(Ordering::Acquire));
-            if tail.open() == head {
-                self.move_tail::<S>(pool, tail, next);
-                return Follow::Raced;
-            }
-        }
+        let Some(next) = self.next_of(pool, head) else { return Follow::End };
         // Ordering: AcqRel, as in `claim`; Relaxed on failure: somebody else moved it.
         if self.head.compare_exchange(head.0, head.follow(next).0, Ordering::AcqRel, Ordering::Relaxed).is_err() {
             return Follow::Raced;
         }
-        match block {
+        if head.has_block() {
             // SAFETY: the exchange above made this thread the one that moved the head off the block.
-            Some(block) => unsafe { Shape::<S>::finish(pool, block, 1) },
-            // Ordering: Release, so that the next link comes after this use.
-            None => self.root.store(NIL, Ordering::Release),
+            unsafe { Shape::<S>::finish(pool, pool.at(head.block()).cast(), 1) };
         }
         Follow::Moved
+    }
+
+    /// What was linked behind the end that `at` is.
+    fn next_of(&self, pool: &Pool, at: Cursor) -> Option<u32> {
+        if at.has_block() {
+            let block: NonNull<Header> = pool.at(at.block()).cast();
+            // SAFETY: type-stable memory.
+            let link = unsafe { &block.as_ref().next };
+            // Ordering: Acquire, pairs with the exchange in `link_next`.
+            return Some(link.load(Ordering::Acquire)).filter(|next| *next != NIL);
+        }
+        // Ordering: Acquire, pairs with the exchange in `link_root`.
+        let root = self.root.load(Ordering::Acquire);
+        ((root >> 32) as u32 == at.lap()).then_some(root as u32)
     }
 
     /// Gives the block of an empty lane back to the pool: whether the lane has none now. A lane that is in use is left
@@ -269,13 +311,21 @@ impl Lane {
             head = Cursor(self.head.load(Ordering::Acquire));
         }
         // Ordering: Acquire, as in `reserve`.
-        let tail = Cursor(self.tail.load(Ordering::Acquire));
+        let mut tail = Cursor(self.tail.load(Ordering::Acquire));
+        if tail.has_block()
+            && tail.offset() == Shape::<S>::CAPACITY
+            && let Some(next) = self.next_of(pool, tail)
+        {
+            // Left behind by a producer whose exchange a close has refused.
+            self.move_tail::<S>(pool, tail, next);
+            // Ordering: Acquire, as above.
+            tail = Cursor(self.tail.load(Ordering::Acquire));
+        }
         if !tail.has_block() {
             return !head.has_block();
         }
         let rest = Shape::<S>::CAPACITY - head.offset();
-        // Ordering: Acquire, pairs with the Release in `follow`: the link of the time before has been cleared.
-        if tail.open() != head || rest == 0 || self.root.load(Ordering::Acquire) != NIL {
+        if tail.open() != head || rest == 0 {
             return false;
         }
         let block: NonNull<Header> = pool.at(head.block()).cast();

@@ -120,8 +120,8 @@ impl Pool {
             let link = unsafe { pair[0].as_ref() };
             // SAFETY: as above.
             let below = unsafe { pair[1].as_ref() }.index;
-            // Ordering: Relaxed, released by the push.
-            link.next.store(below, Ordering::Relaxed);
+            // Ordering: Release, pairs with the Acquire of a stale reader in `pop`.
+            link.next.store(below, Ordering::Release);
         }
         cache.truncate(from);
         self.push(first, last);
@@ -141,8 +141,9 @@ impl Pool {
             while below != NIL && count < n {
                 // SAFETY: type-stable memory, the link is atomic.
                 let link = unsafe { self.at(below).as_ref() };
-                // Ordering: Relaxed, acquired with `top`; a stale value is refused by the exchange.
-                let next = link.next.load(Ordering::Relaxed);
+                // Ordering: Acquire, pairs with the Release in `push` and `spill`: even a stale value, which the exchange
+                // refuses, names a piece that `at` finds.
+                let next = link.next.load(Ordering::Acquire);
                 if next > NIL {
                     break;
                 }
@@ -168,8 +169,8 @@ impl Pool {
         // Ordering: Relaxed, the exchange below checks it.
         let mut top = self.free.load(Ordering::Relaxed);
         loop {
-            // Ordering: Relaxed, released by the exchange.
-            last.next.store(top as u32, Ordering::Relaxed);
+            // Ordering: Release, pairs with the Acquire of a stale reader in `pop`.
+            last.next.store(top as u32, Ordering::Release);
             let new = (top & !u64::from(u32::MAX)).wrapping_add(1 << 32) | u64::from(index);
             // Ordering: Release, pairs with the Acquire in `pop`.
             match self.free.compare_exchange_weak(top, new, Ordering::Release, Ordering::Relaxed) {

@@ -87,12 +87,16 @@ impl ReadySet {
             // Ordering: SeqCst, as above.
             group.summary.fetch_or(1 << leaf, Ordering::SeqCst);
         }
-        let g = index / GROUP;
+        self.raise_root(index / GROUP);
+        old & bit == 0
+    }
+
+    /// Sets the root's bit of a group whose summary is not empty.
+    fn raise_root(&self, g: usize) {
         if load_after_rmw(&*self.root) & (1 << g) == 0 {
-            // Ordering: SeqCst, as above.
+            // Ordering: SeqCst, before whatever the caller looks at next.
             self.root.fetch_or(1 << g, Ordering::SeqCst);
         }
-        old & bit == 0
     }
 
     /// Clears the bit of a function whose lane looked empty. The caller looks at the lane again, and sets it again if
@@ -163,8 +167,9 @@ impl ReadySet {
                     // Ordering: SeqCst, before the second look; pairs with the leaf and summary steps of `set_slow`.
                     group.summary.fetch_and(!(1 << leaf), Ordering::SeqCst);
                     if load_after_rmw(&*group.leaves[leaf]) != 0 {
-                        // Ordering: SeqCst, before whatever looks at the level above.
+                        // Ordering: SeqCst, before the look at the root: another worker may have seen the summary empty.
                         group.summary.fetch_or(1 << leaf, Ordering::SeqCst);
+                        self.raise_root(g);
                     }
                 }
             }

@@ -18,7 +18,7 @@ use super::shutdown::Phase;
 use super::sleep::Sleep;
 use crate::error::RegisterError;
 use crate::job::origin;
-use crate::sync::{AtomicPtr, AtomicUsize, Mutex, Ordering, fence_heavy};
+use crate::sync::{AtomicPtr, AtomicUsize, Mutex, Ordering, fence_heavy, load_after_rmw};
 use std::borrow::Borrow;
 use std::collections::HashSet;
 use std::hash::{Hash, Hasher};
@@ -189,6 +189,15 @@ impl Shared {
         NonNull::new(page[index % PAGE].load(Ordering::Acquire))
     }
 
+    /// Whether there is a function with this index, after a SeqCst read-modify-write of its ready bit.
+    pub(crate) fn has_function(&self, index: usize) -> bool {
+        // Ordering: Acquire, as in `function`.
+        let page = self.pages[index / PAGE].load(Ordering::Acquire);
+        // SAFETY: pages are made once and freed with `self`.
+        let page = unsafe { page.as_ref() };
+        page.is_some_and(|page| !load_after_rmw(&page[index % PAGE]).is_null())
+    }
+
     /// The table entry of `index`, for a caller who holds the lock on the names.
     fn entry(&self, index: usize) -> &AtomicPtr<Core> {
         let page = &self.pages[index / PAGE];
@@ -297,7 +306,10 @@ impl Shared {
             let mut names = self.names.lock();
             (std::mem::take(&mut names.by_name), std::mem::take(&mut names.retired))
         };
-        for core in live.into_iter().map(|n| n.0).chain(retired.into_iter().map(|r| r.core)) {
+        let all: Vec<CoreRef> = live.into_iter().map(|n| n.0).chain(retired.into_iter().map(|r| r.core)).collect();
+        // What is dropped below may try to submit: there is no worker left to run it.
+        all.iter().for_each(|core| core.raise(REMOVED));
+        for core in all {
             if core.flags() & PULLED == 0 {
                 core.drop_body();
             }

@@ -95,10 +95,12 @@ impl Worker {
         };
         CURRENT.with(|c| c.set(&worker));
         worker.serve();
-        CURRENT.with(|c| c.set(ptr::null()));
         worker.give_nodes_back();
         worker.mark_parked();
+        // Still this thread's worker: bodies that are dropped here may drop the last handle of the engine, which then
+        // must not wait for this thread.
         worker.shared.leave();
+        CURRENT.with(|c| c.set(ptr::null()));
     }
 
     #[inline(always)]
@@ -224,7 +226,7 @@ impl Worker {
     #[cold]
     fn unlisted(&self, index: usize) {
         self.shared.ready.clear(index);
-        if self.shared.function(index).is_some() {
+        if self.shared.has_function(index) {
             self.shared.ready.set(index);
         }
     }

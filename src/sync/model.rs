@@ -141,6 +141,16 @@ macro_rules! number {
     )*};
 }
 
+impl<T> Word for AtomicPtr<T> {
+    type Value = *mut T;
+    fn load_acquire(&self) -> *mut T {
+        self.0.load(Ordering::Acquire)
+    }
+    fn load_relaxed(&self) -> *mut T {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 atomic!(AtomicBool, bool);
 atomic!(AtomicPtr<T>, *mut T);
 number!(AtomicU8: u8, AtomicU32: u32, AtomicU64: u64, AtomicUsize: usize);

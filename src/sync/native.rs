@@ -102,6 +102,15 @@ macro_rules! word {
         }
     )*};
 }
+impl<T> Word for AtomicPtr<T> {
+    type Value = *mut T;
+    #[inline(always)]
+    fn load_seq_cst(&self) -> *mut T {
+        // Ordering: SeqCst, as for the numbers.
+        self.load(Ordering::SeqCst)
+    }
+}
+
 word!(AtomicU32 => u32, AtomicU64 => u64, AtomicUsize => usize);
 
 /// The load that follows a SeqCst read-modify-write of another word in a sleep/notify pair.
