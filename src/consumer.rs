@@ -162,7 +162,7 @@ impl<S: Stored, R> Untyped<S, R> {
             waiting.parked.store(0, Ordering::SeqCst);
             std::mem::take(&mut lists.parked)
         };
-        sets.into_values().for_each(|set| set.wake(None));
+        sets.into_values().for_each(|set| set.rouse());
     }
 }
 
@@ -172,8 +172,9 @@ impl<S> Jobless<S> {
         if self.waiting.returned.load(Ordering::Relaxed) == 0 {
             return None;
         }
-        let job = self.returned.lock().pop_front()?;
-        // Ordering: SeqCst, as in `put_back`.
+        let mut returned = self.returned.lock();
+        let job = returned.pop_front()?;
+        // Ordering: SeqCst, as in `put_back`; under the lock, so that the count is never behind.
         self.waiting.returned.fetch_sub(1, Ordering::SeqCst);
         Some(job)
     }
@@ -206,43 +207,55 @@ pub(crate) unsafe fn announce(core: &Core) {
 /// # Safety
 /// `core` was made by `without_body`.
 #[cold]
-unsafe fn apply_rule(core: &Core, over: usize) {
+unsafe fn apply_rule(core: &Core, mut over: usize) {
     // SAFETY: passed on.
     let waiting = unsafe { waiting(core) };
-    let mut woken = Vec::new();
-    {
-        let mut lists = waiting.lists.lock();
-        lists.wakes -= over;
-        // SAFETY: the vtable was made for this core.
-        while lists.wakes < unsafe { (core.vtable.queued)(core) } {
-            let Some((_, set)) = lists.parked.pop_last() else { break };
-            // Ordering: SeqCst like every change of the count.
-            waiting.parked.fetch_sub(1, Ordering::SeqCst);
-            lists.wakes += 1;
-            woken.push(set);
+    loop {
+        let mut woken = Vec::new();
+        {
+            let mut lists = waiting.lists.lock();
+            lists.wakes -= over;
+            // SAFETY: the vtable was made for this core.
+            while lists.wakes < unsafe { (core.vtable.queued)(core) } {
+                let Some(parked) = lists.parked.pop_last() else { break };
+                // Ordering: SeqCst like every change of the count.
+                waiting.parked.fetch_sub(1, Ordering::SeqCst);
+                lists.wakes += 1;
+                woken.push(parked);
+            }
         }
-    }
-    for set in woken {
         // SAFETY: the caller refers to the core, so it is alive.
-        set.wake(Some(unsafe { CoreRef::keep(NonNull::from(core)) }));
+        let keep = || unsafe { CoreRef::keep(NonNull::from(core)) };
+        // A set that came back by itself, or that another function has woken, does not need this wake-up.
+        over = woken.into_iter().filter(|(ticket, set)| !set.wake(*ticket, keep())).count();
+        if over == 0 {
+            return;
+        }
     }
 }
 
 impl SetState {
-    /// Called by whoever took the set off a list.
-    fn wake(&self, by: Option<CoreRef>) {
-        let (waker, surplus) = {
+    /// Called by whoever took the set off a list, where it was under this ticket: whether the set has the wake-up.
+    fn wake(&self, ticket: u64, by: CoreRef) -> bool {
+        let waker = {
             let mut parking = self.inner.lock();
-            // Two functions may wake a set at once: the second wake-up is given back.
-            let surplus = if parking.woken_by.is_some() { by } else { std::mem::replace(&mut parking.woken_by, by) };
-            (parking.waker.take(), surplus)
+            if parking.ticket != Some(ticket) || parking.woken_by.is_some() {
+                return false;
+            }
+            parking.woken_by = Some(by);
+            parking.waker.take()
         };
         if let Some(waker) = waker {
             waker.wake();
         }
-        if let Some(core) = surplus {
-            // SAFETY: only functions without a body wake sets.
-            unsafe { apply_rule(&core, 1) };
+        true
+    }
+
+    /// Has the set look again, without a job for it.
+    fn rouse(&self) {
+        let waker = self.inner.lock().waker.take();
+        if let Some(waker) = waker {
+            waker.wake();
         }
     }
 }
@@ -293,7 +306,7 @@ impl<A: Send + 'static, R: Send + 'static> ConsumerSet<A, R> {
         }
         drop(members);
         // A set that is parked is not on the new function's list: it parks anew.
-        self.state.wake(None);
+        self.state.rouse();
     }
 
     /// Removes a function. Removing one that is not there changes nothing.
@@ -301,7 +314,7 @@ impl<A: Send + 'static, R: Send + 'static> ConsumerSet<A, R> {
         let core = function.core().as_ptr();
         self.unpark();
         self.members.lock().functions.retain(|f| f.core().as_ptr() != core);
-        self.state.wake(None);
+        self.state.rouse();
     }
 
     /// Takes a job, if there is one.
@@ -404,9 +417,8 @@ impl<A, R> ConsumerSet<A, R> {
                 }
             }
         }
-        // A wake-up may have come between the two steps.
-        let late = self.state.inner.lock().woken_by.take();
-        for core in [woken_by, late].into_iter().flatten() {
+        // Who took the set off a list and comes later finds the ticket gone, and keeps the wake-up.
+        if let Some(core) = woken_by {
             // SAFETY: only functions without a body wake sets.
             unsafe { apply_rule(&core, 1) };
         }
@@ -545,9 +557,13 @@ impl<A: Send + 'static, R: Send + 'static> Pulled<A, R> {
         let control = slot.map_or_else(detached, NonNull::as_ptr);
         // SAFETY: as in `from_stored`.
         let own = unsafe { Untyped::<S, R>::own(&self.hold.0) };
-        own.returned.lock().push_front((Control(control), stored));
-        // Ordering: SeqCst, before the look at the parked sets in `announce`; pairs with `poll_ready`.
-        own.waiting.returned.fetch_add(1, Ordering::SeqCst);
+        {
+            let mut returned = own.returned.lock();
+            returned.push_front((Control(control), stored));
+            // Ordering: SeqCst, before the look at the parked sets in `announce`; pairs with `poll_ready`. Under the
+            // lock, so that the count is never behind.
+            own.waiting.returned.fetch_add(1, Ordering::SeqCst);
+        }
         // SAFETY: a function without a body.
         unsafe { announce(&self.hold.0) };
     }

@@ -1,86 +1,164 @@
-//! Layshaft beside its rivals, on the same jobs: `cargo bench --bench rivals -- [--rounds N] [--only WORD] [--quick]`.
+//! The same jobs through layshaft and its rivals, alternately, in fresh processes; one Markdown table.
 //!
-//! Each figure is the median over rounds; in a round every contestant runs once, in a fresh process, which reports the median
-//! of its own repetitions after a warm-up. Brackets hold the median of the per-round ratios to layshaft.
-//! `RIVALS_ALLOCATOR=system` takes the system's allocator instead of mimalloc, on all sides.
+//! `cargo bench --bench rivals -- [--rounds N] [--only PATTERN] [--quick] [--system-allocator]`. Without `--bench`, as under
+//! `cargo test`, it checks in seconds that every cell gives a figure.
 
 mod alloc;
+mod contest;
+mod deque;
+mod floor;
 mod machine;
+mod ours;
 mod peers;
+mod rows;
+#[path = "../support/system.rs"]
+mod system;
 mod table;
+#[path = "../support/tally.rs"]
+mod tally;
 mod workload;
 
-use std::process::Command;
-use std::time::{Duration, Instant};
+use contest::{Outcome, Plan};
+use deque::CrossbeamDeque;
+use ours::Layshaft;
+use peers::{CrossbeamChannel, Flume, Kanal, Rayon, Tokio};
+use rows::{CONTESTANTS, FUTEX, OURS, ROWS, Row};
+use std::env;
+use std::io;
+use std::process::exit;
+use workload::{Effort, Parcel, Workload, measure_parcel};
 
-#[global_allocator]
-static ALLOCATOR: alloc::Chosen = alloc::Chosen;
+const USAGE: &str = "usage: cargo bench --bench rivals -- [--rounds N] [--only PATTERN] [--quick] [--system-allocator]
 
-/// What the command line asks for.
-struct Options {
-    rounds: usize,
-    only: String,
-    quick: bool,
-}
+  --rounds N          fresh processes a cell, 7 unless --quick says 3; fewer than 7 are a hint, no result
+  --only PATTERN      only cells whose \"workload / contestant\" contains PATTERN, and ours beside them
+  --quick             fewer and shorter rounds: a hint, no result
+  --system-allocator  the system's allocator on all sides instead of mimalloc";
 
-fn main() {
-    let args: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
-    if let [word, contestant, workload, quick] = args.as_slice()
-        && word == "--child"
-    {
-        println!("{:.3}", peers::run(contestant, workload::find(workload), quick == "quick"));
-        // Contestants' threads are not waited for: some of them never end.
-        std::process::exit(0);
+fn main() -> io::Result<()> {
+    let args: Vec<String> = env::args().skip(1).collect();
+    match args.first().map(String::as_str) {
+        Some("--child") => child(&args[1..]),
+        Some("--child-group") => println!("{}", machine::leave_group()),
+        _ if args.iter().any(|arg| arg == "--bench") => return bench(&args),
+        _ => return check(&args),
     }
-    if args.iter().any(|a| a == "--test") {
-        // `cargo test --benches`: one quick pass of the first workload, to see that everything starts.
-        return table::print(&measure(&Options { rounds: 1, only: "send, 1".into(), quick: true }));
+    Ok(())
+}
+
+/// Prints one figure. Threads of the contestant end with the process.
+fn child(args: &[String]) {
+    machine::die_with_parent();
+    // Refused where the kernel has no such groups; the parent has said so.
+    let _ = machine::leave_group();
+    system::sharpen_timers();
+    let [row, contestant, effort] = args else { fail("--child takes a row, a contestant and an effort") };
+    let row = ROWS.iter().find(|known| known.name == row).unwrap_or_else(|| fail("no such row"));
+    let effort = Effort::from_name(effort).unwrap_or_else(|| fail("no such effort"));
+    println!("{}", figure(row, contestant, effort));
+    exit(0);
+}
+
+fn figure(row: &Row, contestant: &str, effort: Effort) -> f64 {
+    match (row.workload, contestant) {
+        (Workload::Parcel, OURS) => measure_parcel::<Layshaft<Parcel>>(effort),
+        (Workload::Parcel, "crossbeam-channel") => measure_parcel::<CrossbeamChannel<Parcel>>(effort),
+        (Workload::Parcel, "kanal") => measure_parcel::<Kanal<Parcel>>(effort),
+        (Workload::RoundTrip { pause, .. }, FUTEX) => floor::futex_wake(effort, pause),
+        (workload, OURS) => workload.measure::<Layshaft<u64>>(effort),
+        (workload, "rayon-core") => workload.measure::<Rayon>(effort),
+        (workload, "tokio") => workload.measure::<Tokio>(effort),
+        (workload, "crossbeam-channel") => workload.measure::<CrossbeamChannel<u64>>(effort),
+        (workload, "crossbeam-deque") => workload.measure::<CrossbeamDeque>(effort),
+        (workload, "kanal") => workload.measure::<Kanal<u64>>(effort),
+        (workload, "flume") => workload.measure::<Flume<u64>>(effort),
+        _ => fail("no such contestant"),
     }
-    let value = |name: &str| args.iter().position(|a| a == name).and_then(|i| args.get(i + 1)).cloned();
-    let rounds = value("--rounds").map_or(7, |n| n.parse().expect("--rounds takes a number"));
-    let quick = args.iter().any(|a| a == "--quick");
-    table::print(&measure(&Options { rounds, only: value("--only").unwrap_or_default(), quick }));
 }
 
-/// Figures of one workload: a list a contestant, a value a round; NaN for a run that failed.
-pub(crate) struct Row {
-    workload: &'static workload::Workload,
-    figures: Vec<(&'static str, Vec<f64>)>,
+fn fail(why: &str) -> ! {
+    eprintln!("rivals: {why}\n\n{USAGE}");
+    exit(2)
 }
 
-fn measure(options: &Options) -> Vec<Row> {
-    let chosen = workload::ALL.iter().filter(|w| w.name.contains(&options.only));
-    chosen
-        .map(|workload| {
-            let mut figures: Vec<(&str, Vec<f64>)> =
-                peers::NAMES.iter().filter(|n| peers::takes(n, workload)).map(|n| (*n, Vec::new())).collect();
-            for round in 0..options.rounds {
-                for (name, values) in &mut figures {
-                    values.push(child(name, workload.name, options.quick));
+fn bench(args: &[String]) -> io::Result<()> {
+    let plan = plan(args);
+    let options: String = args.iter().filter(|arg| *arg != "--bench").map(|arg| format!(" {arg}")).collect();
+    let options = if options.is_empty() { options } else { format!(" --{options}") };
+    for line in machine::describe(&options, plan.is_system, contest::has_group()?) {
+        println!("{line}");
+    }
+    println!(
+        "\nMedians of {} rounds, {} effort; in brackets the median of the rounds' ratios to layshaft.",
+        plan.rounds,
+        plan.effort.name()
+    );
+    println!(
+        "Callers that spin look for about 10 us before they park, on all sides. Contestants without a batch call send singly.\n"
+    );
+    let mut lines = Vec::new();
+    for row in ROWS.iter().filter(|row| plan.chooses(row, OURS)) {
+        eprintln!("{} ...", row.name);
+        lines.push(table::line(row, &contest::run(&plan, row)?, plan.is_system));
+    }
+    if lines.is_empty() {
+        fail(&format!(
+            "nothing is called {:?}; try a workload such as {:?} or a contestant such as {:?}",
+            plan.only, ROWS[0].name, CONTESTANTS[1]
+        ));
+    }
+    print!("{}", table::render(&lines));
+    let (met, musts) = lines.iter().fold((0, 0), |sums, line| (sums.0 + line.met, sums.1 + line.musts));
+    println!("\nmusts met: {met} of {musts}");
+    Ok(())
+}
+
+fn plan(args: &[String]) -> Plan {
+    let mut plan = Plan { rounds: 0, effort: Effort::Full, is_system: false, only: String::new() };
+    let mut args = args.iter();
+    while let Some(arg) = args.next() {
+        let mut value = || args.next().unwrap_or_else(|| fail(&format!("{arg} needs a value behind it")));
+        match arg.as_str() {
+            "--bench" => {}
+            "--quick" => plan.effort = Effort::Quick,
+            "--system-allocator" => plan.is_system = true,
+            "--only" => plan.only = value().clone(),
+            "--rounds" => {
+                let text = value();
+                plan.rounds = text.parse().unwrap_or(0);
+                if plan.rounds == 0 {
+                    fail(&format!("--rounds takes a number from 1 on, not {text:?}"));
                 }
-                eprintln!("{}: round {} of {}", workload.name, round + 1, options.rounds);
             }
-            Row { workload, figures }
-        })
-        .collect()
+            _ => fail(&format!("{arg:?} is not known")),
+        }
+    }
+    if plan.rounds == 0 {
+        plan.rounds = if plan.effort == Effort::Full { 7 } else { 3 };
+    }
+    plan
 }
 
-/// Runs one contestant in a process of its own, for a minute at most.
-fn child(contestant: &str, workload: &str, quick: bool) -> f64 {
-    let program = std::env::current_exe().expect("this program has a path");
-    let mut command = Command::new(program);
-    command.args(["--child", contestant, workload, if quick { "quick" } else { "full" }]);
-    command.stdout(std::process::Stdio::piped());
-    let mut child = command.spawn().expect("this program can be started again");
-    let end = Instant::now() + Duration::from_secs(60);
-    while child.try_wait().expect("a child can be waited for").is_none() {
-        if Instant::now() > end {
-            let _ = child.kill();
-            let _ = child.wait();
-            return f64::NAN;
-        }
-        std::thread::sleep(Duration::from_millis(2));
+/// For `cargo test`: every cell gives a figure.
+fn check(args: &[String]) -> io::Result<()> {
+    let is_filtered = args.iter().any(|arg| !arg.starts_with('-') && !"rivals".contains(arg.as_str()));
+    if is_filtered || args.iter().any(|arg| arg == "--list") {
+        return Ok(());
     }
-    let output = child.wait_with_output().expect("a child's output can be read");
-    String::from_utf8_lossy(&output.stdout).trim().parse().unwrap_or(f64::NAN)
+    let plan = Plan { rounds: 1, effort: Effort::Smoke, is_system: false, only: String::new() };
+    let mut cells = 0;
+    let mut broken = Vec::new();
+    for row in ROWS {
+        for (outcomes, contestant) in contest::run(&plan, row)?.iter().zip(CONTESTANTS) {
+            cells += outcomes.len();
+            if !outcomes.iter().all(|outcome| matches!(outcome, Outcome::Figure(figure) if figure.is_finite())) {
+                broken.push(format!("{} / {contestant}", row.name));
+            }
+        }
+    }
+    println!("rivals: {cells} cells run, {} without a figure {broken:?}", broken.len());
+    if !broken.is_empty() {
+        exit(1);
+    }
+    Ok(())
 }

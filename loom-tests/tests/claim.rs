@@ -33,18 +33,26 @@ impl Jobs {
     }
 }
 
-fn own(claims: &Claims, jobs: &Jobs, start: usize, len: usize) {
-    let mut open = claims.open(start, len);
+/// Jobs of a lot: a claim that goes on behind another has other jobs, of another function in another block.
+const LOT: usize = 2;
+
+fn own(claims: &Claims, jobs: &Jobs, lot: usize, start: usize, len: usize) {
+    let mut open = claims.open(lot, start, len);
+    let mut last = None;
     while let Some(i) = claims.start(&mut open) {
+        assert!(last < Some(i), "the owner starts in order");
+        last = Some(i);
         jobs.start(i);
     }
     claims.close();
 }
 
-fn revoker(claims: &Arc<Claims>, jobs: &Arc<Jobs>) -> thread::JoinHandle<()> {
+/// Revokes up to `times` times and starts what it gets.
+fn revoker(claims: &Arc<Claims>, jobs: &Arc<Jobs>, times: usize) -> thread::JoinHandle<()> {
     let (claims, jobs) = (Arc::clone(claims), Arc::clone(jobs));
     thread::spawn(move || {
-        if let Some((start, len)) = claims.revoke() {
+        for (lot, start, len) in (0..times).filter_map(|_| claims.revoke()) {
+            assert!(lot == 0 || lot == start / LOT, "jobs {start} and on are not of lot {lot}");
             (start..start + len).for_each(|i| jobs.start(i));
         }
     })
@@ -53,9 +61,9 @@ fn revoker(claims: &Arc<Claims>, jobs: &Arc<Jobs>) -> thread::JoinHandle<()> {
 #[test]
 fn one_revoker() {
     explore("claim, one revoker", Threads::Two, || {
-        let (claims, jobs) = (Arc::new(Claims::new()), Jobs::new(3));
-        let thief = revoker(&claims, &jobs);
-        own(&claims, &jobs, 0, 3);
+        let (claims, jobs) = (Arc::new(Claims::new()), Jobs::new(4));
+        let thief = revoker(&claims, &jobs, 2);
+        own(&claims, &jobs, 0, 0, 4);
         thief.join().unwrap();
         jobs.check();
     });
@@ -65,22 +73,55 @@ fn one_revoker() {
 fn two_revokers() {
     explore("claim, two revokers", Threads::Three, || {
         let (claims, jobs) = (Arc::new(Claims::new()), Jobs::new(3));
-        let thieves = [revoker(&claims, &jobs), revoker(&claims, &jobs)];
-        own(&claims, &jobs, 0, 3);
+        let thieves = [revoker(&claims, &jobs, 1), revoker(&claims, &jobs, 1)];
+        own(&claims, &jobs, 0, 0, 3);
         thieves.into_iter().for_each(|thief| thief.join().unwrap());
         jobs.check();
     });
 }
 
-/// A revocation that began in one claim does not reach into the next.
+/// A revocation that began in one claim neither reaches into the next nor mixes the two.
 #[test]
 fn closed_and_opened_again() {
     explore("claim, closed and opened again", Threads::Two, || {
         let (claims, jobs) = (Arc::new(Claims::new()), Jobs::new(4));
-        let thief = revoker(&claims, &jobs);
-        own(&claims, &jobs, 0, 2);
-        own(&claims, &jobs, 2, 2);
+        let thief = revoker(&claims, &jobs, 2);
+        own(&claims, &jobs, 0, 0, 2);
+        own(&claims, &jobs, 1, 2, 2);
         thief.join().unwrap();
+        jobs.check();
+    });
+}
+
+#[test]
+fn opened_again_with_two_revokers() {
+    explore("claim, opened again, two revokers", Threads::Three, || {
+        let (claims, jobs) = (Arc::new(Claims::new()), Jobs::new(4));
+        let thieves = [revoker(&claims, &jobs, 1), revoker(&claims, &jobs, 1)];
+        own(&claims, &jobs, 0, 0, 2);
+        own(&claims, &jobs, 1, 2, 2);
+        thieves.into_iter().for_each(|thief| thief.join().unwrap());
+        jobs.check();
+    });
+}
+
+/// What a revoker has taken is its own claim now, and can be taken from it.
+#[test]
+fn revoked_from_the_revoker() {
+    explore("claim, revoked from the revoker", Threads::Three, || {
+        let (first, second, jobs) = (Arc::new(Claims::new()), Arc::new(Claims::new()), Jobs::new(4));
+        let middle = {
+            let (first, second, jobs) = (Arc::clone(&first), Arc::clone(&second), Arc::clone(&jobs));
+            thread::spawn(move || {
+                if let Some((lot, start, len)) = first.revoke() {
+                    own(&second, &jobs, lot, start, len);
+                }
+            })
+        };
+        let last = revoker(&second, &jobs, 1);
+        own(&first, &jobs, 0, 0, 4);
+        middle.join().unwrap();
+        last.join().unwrap();
         jobs.check();
     });
 }

@@ -67,3 +67,30 @@ fn an_entry_in_use_is_not_reused() {
         check(&deque, thieves, got, pushed);
     });
 }
+
+#[test]
+fn two_thieves_while_it_wraps() {
+    explore("deque, wrap-around, two thieves", Threads::Three, || {
+        let deque = Arc::new(Deque::new());
+        (1..=4).for_each(|n| assert!(deque.push(n)));
+        let thieves = vec![thief(&deque, 1), thief(&deque, 1)];
+        let pushed = 4 + u64::from(deque.push(5));
+        let got = deque.pop().into_iter().collect();
+        check(&deque, thieves, got, pushed);
+    });
+}
+
+/// A job that waits for one of its own takes it out of the middle; what came later stays.
+#[test]
+fn taken_out_of_the_middle() {
+    explore("deque, out of the middle against a thief", Threads::Two, || {
+        let deque = Arc::new(Deque::new());
+        (1..=3).for_each(|n| assert!(deque.push(n)));
+        let thieves = vec![thief(&deque, 2)];
+        let helped = deque.help(2);
+        assert!(helped.is_none_or(|n| n == 2), "waited for 2 and ran {helped:?}");
+        let mut got: Vec<u64> = helped.into_iter().collect();
+        got.extend(deque.pop());
+        check(&deque, thieves, got, 3);
+    });
+}

@@ -6,8 +6,10 @@ use crate::queue::pool::{Link, NIL, Pool};
 use crate::sched::claim::{self, Claim};
 use crate::sched::deque;
 use crate::sched::ready::ReadySet;
-use crate::sync::Ordering;
+use crate::sync::{Ordering, UnsafeCell};
+use std::alloc::Layout;
 use std::collections::HashSet;
+use std::num::NonZero;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
@@ -105,8 +107,80 @@ impl<T> Default for Queue<T> {
     }
 }
 
-/// A deque of numbers. `push` and `pop` are the owner's.
+/// A pool of pieces that notice when two threads use one at a time.
+pub struct Stack(Pool);
+
+#[repr(C)]
+struct Piece {
+    link: Link,
+    uses: UnsafeCell<u32>,
+}
+
+unsafe fn init_piece(piece: NonNull<Link>, link: Link) {
+    // SAFETY: fresh memory of a piece's layout.
+    unsafe { piece.cast().write(Piece { link, uses: UnsafeCell::new(0) }) }
+}
+
+/// A piece in use.
+pub struct Held(NonNull<Link>);
+
+// SAFETY: whoever holds a piece is its only user; the cell in it reports others.
+unsafe impl Send for Held {}
+
+impl Held {
+    pub fn index(&self) -> u32 {
+        self.piece().link.index
+    }
+
+    fn piece(&self) -> &Piece {
+        // SAFETY: made by `init_piece`; the pool outlives the model's threads.
+        unsafe { self.0.cast().as_ref() }
+    }
+
+    /// Writes to the piece.
+    pub fn touch(&self) {
+        // SAFETY: held by this thread alone; loom checks it.
+        self.piece().uses.with_mut(|uses| unsafe { *uses += 1 });
+    }
+}
+
+impl Stack {
+    pub fn new(per_chunk: u32) -> Self {
+        Stack(Pool::new(Layout::new::<Piece>(), per_chunk, init_piece))
+    }
+
+    pub fn get(&self) -> Held {
+        let held = Held(self.0.get().expect("a model needs few pieces"));
+        held.touch();
+        held
+    }
+
+    pub fn put(&self, held: Held) {
+        held.touch();
+        self.0.put(held.0);
+    }
+
+    pub fn refill(&self, n: usize) -> Vec<Held> {
+        let mut cache = Vec::new();
+        self.0.refill(&mut cache, n);
+        let held: Vec<Held> = cache.into_iter().map(Held).collect();
+        held.iter().for_each(Held::touch);
+        held
+    }
+
+    pub fn spill(&self, held: Vec<Held>) {
+        held.iter().for_each(Held::touch);
+        self.0.spill(&mut held.into_iter().map(|held| held.0).collect(), 0);
+    }
+}
+
+/// A deque of numbers from 1 on. All but `steal` are the owner's.
 pub struct Deque(deque::Deque<u8>);
+
+/// A pointer that tells numbers apart and leads nowhere.
+fn mark<T>(n: usize) -> NonNull<T> {
+    NonNull::without_provenance(NonZero::new((n + 1) << 4).expect("at least 16"))
+}
 
 impl Deque {
     pub fn new() -> Self {
@@ -115,20 +189,33 @@ impl Deque {
 
     pub fn push(&self, n: u64) -> bool {
         // SAFETY: the model calls it on the owner's thread.
-        unsafe { self.0.push(NonNull::dangling(), detached(), n) }.is_ok()
+        unsafe { self.0.push(NonNull::dangling(), mark(n as usize).as_ptr(), n) }.is_ok()
+    }
+
+    fn empty(taken: deque::Taken<'_, u8>) -> u64 {
+        // SAFETY: pushed as a number.
+        let (control, n) = unsafe { taken.empty::<u64>() };
+        assert_eq!(control, mark(n as usize).as_ptr(), "another entry's control word");
+        n
     }
 
     pub fn pop(&self) -> Option<u64> {
         // SAFETY: the model calls it on the owner's thread.
-        let taken = unsafe { self.0.pop() }?;
-        // SAFETY: pushed as a number.
-        Some(unsafe { taken.empty::<u64>() }.1)
+        unsafe { self.0.pop() }.map(Self::empty)
     }
 
     pub fn steal(&self) -> Option<u64> {
-        let taken = self.0.steal()?;
-        // SAFETY: pushed as a number.
-        Some(unsafe { taken.empty::<u64>() }.1)
+        self.0.steal().map(Self::empty)
+    }
+
+    /// Makes `n` the newest entry and pops it, as a job does that waits for another.
+    pub fn help(&self, n: u64) -> Option<u64> {
+        // SAFETY: the model calls it on the owner's thread.
+        let lifted = unsafe { self.0.extract(mark(n as usize).as_ptr()) }?;
+        // SAFETY: as above, and lifted just now.
+        let pushed = unsafe { self.0.push_lifted(lifted) };
+        assert!(pushed.is_ok(), "there is room where the entry came from");
+        self.pop()
     }
 }
 
@@ -139,7 +226,7 @@ impl Default for Deque {
 }
 
 /// A claim of numbered jobs. All but `revoke` are the owner's.
-pub struct Claims(Claim<u8, u8>);
+pub struct Claims(Claim<u8, u16>);
 
 /// What the owner has left.
 pub struct Open(claim::Remaining);
@@ -149,8 +236,9 @@ impl Claims {
         Claims(Claim::new())
     }
 
-    pub fn open(&self, start: usize, len: usize) -> Open {
-        Open(self.0.open(NonNull::dangling(), NonNull::dangling(), start, len))
+    /// `lot` stands for the function and the block.
+    pub fn open(&self, lot: usize, start: usize, len: usize) -> Open {
+        Open(self.0.open(mark(lot), mark(lot), start, len))
     }
 
     pub fn start(&self, open: &mut Open) -> Option<usize> {
@@ -161,9 +249,11 @@ impl Claims {
         self.0.close();
     }
 
-    /// First job and number of jobs taken.
-    pub fn revoke(&self) -> Option<(usize, usize)> {
-        self.0.revoke(|_| ()).map(|taken| (taken.start, taken.len))
+    /// Lot, first job and number of jobs taken.
+    pub fn revoke(&self) -> Option<(usize, usize, usize)> {
+        let taken = self.0.revoke(|function| function)?;
+        assert_eq!(taken.function.addr(), taken.block.addr(), "the function of one claim, the block of another");
+        Some(((taken.block.addr().get() >> 4) - 1, taken.start, taken.len))
     }
 }
 

@@ -73,3 +73,9 @@ impl Default for Bed {
         Self::new()
     }
 }
+
+/// Ends an engine of one worker that was never started. Its functions are closed and forgotten.
+pub fn end(engine: Engine, seat: Seat) {
+    seat.0.leave();
+    drop(engine);
+}

@@ -166,14 +166,15 @@ impl Pool {
         let index = unsafe { first.as_ref() }.index;
         // SAFETY: as above.
         let last = unsafe { last.as_ref() };
-        // Ordering: Relaxed, the exchange below checks it.
-        let mut top = self.free.load(Ordering::Relaxed);
+        // Ordering: Acquire, pairs with the Release of the push that put the top there: who reads its index in our link
+        // finds the piece.
+        let mut top = self.free.load(Ordering::Acquire);
         loop {
             // Ordering: Release, pairs with the Acquire of a stale reader in `pop`.
             last.next.store(top as u32, Ordering::Release);
             let new = (top & !u64::from(u32::MAX)).wrapping_add(1 << 32) | u64::from(index);
-            // Ordering: Release, pairs with the Acquire in `pop`.
-            match self.free.compare_exchange_weak(top, new, Ordering::Release, Ordering::Relaxed) {
+            // Ordering: Release on success, pairs with the Acquire in `pop`; Acquire on failure, as for the load above.
+            match self.free.compare_exchange_weak(top, new, Ordering::Release, Ordering::Acquire) {
                 Ok(_) => return,
                 Err(seen) => top = seen,
             }
