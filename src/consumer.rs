@@ -95,7 +95,7 @@ impl<S: Stored, R> Untyped<S, R> {
         retire: |core| core.lane.retire::<S>(&core.class().blocks),
         run_ready: |_, _| unreachable!("jobs without a body are not in the ready set"),
         run_span: |_, _, _| unreachable!("workers do not claim jobs without a body"),
-        run_nested: |_, _, _| unreachable!("jobs without a body are not in a deque"),
+        run_nested: |_, _, _, _| unreachable!("jobs without a body are not in a deque"),
         panicked: |_, _| unreachable!("workers do not run jobs without a body"),
         discard_span: Discard::<S, R>::span,
         discard_nested: Discard::<S, R>::nested,

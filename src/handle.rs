@@ -66,16 +66,29 @@ impl<R> JobHandle<R> {
     /// or for a job that no worker would be left to run.
     #[inline]
     pub fn wait(self) -> Result<R, WaitError<R>> {
-        if !self.slot().is_done() {
-            if self.slot().is_cancel_granted() {
-                return Err(WaitError::Job(JobError::Cancelled));
-            }
-            if !self.block() {
-                return Err(WaitError::WouldNeverEnd(self));
-            }
+        if self.slot().is_done() {
+            return self.into_outcome().map_err(WaitError::Job);
         }
+        self.wait_slow()
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn wait_slow(self) -> Result<R, WaitError<R>> {
+        if self.slot().is_cancel_granted() {
+            return Err(WaitError::Job(JobError::Cancelled));
+        }
+        if !self.block() {
+            return Err(WaitError::WouldNeverEnd(self));
+        }
+        self.into_outcome().map_err(WaitError::Job)
+    }
+
+    /// The outcome of a job that is done.
+    #[inline(always)]
+    fn into_outcome(self) -> Result<R, JobError> {
         // SAFETY: done, and the handle gives the slot up.
-        unsafe { ResultSlot::take(self.into_slot()) }.map_err(WaitError::Job)
+        unsafe { ResultSlot::take(self.into_slot()) }
     }
 
     /// Blocks until done, or returns at once if that would never happen.
@@ -119,8 +132,7 @@ impl<R> JobHandle<R> {
                 return Err(self);
             }
         }
-        // SAFETY: done, and the handle gives the slot up.
-        Ok(unsafe { ResultSlot::take(self.into_slot()) })
+        Ok(self.into_outcome())
     }
 
     /// Asks for the job not to run: `true` if it will not. Its handle then reports [`JobError::Cancelled`] at once; the

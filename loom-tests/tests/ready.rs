@@ -74,12 +74,7 @@ fn serve(queue: &Queue<u32>, ready: &Ready) -> usize {
         return 0;
     }
     let got = queue.claim(2).len();
-    if queue.is_empty() {
-        ready.clear(0);
-        if !queue.is_empty() {
-            ready.set(0);
-        }
-    }
+    ready.settle(0, queue, || ());
     got
 }
 

@@ -5,6 +5,7 @@ use layshaft::model::queues::{Deque, Queue, Ready};
 use layshaft::model::workers::Bed;
 use layshaft_loom_tests::{Threads, explore};
 use loom::sync::Arc;
+use loom::sync::atomic::{AtomicUsize, Ordering};
 use loom::thread;
 
 /// What a submit from outside and a worker share.
@@ -32,32 +33,36 @@ impl Parts {
             return 0;
         }
         let got = self.queue.claim(2).len();
-        if self.queue.is_empty() {
-            self.ready.clear(0);
-            if !self.queue.is_empty() {
-                self.ready.set(0);
-            }
+        let settle = || self.ready.settle(0, &self.queue, || _ = self.bed.notify());
+        if got == 0 {
+            settle();
+        } else if self.bed.has_sleepers() && !settle() {
+            // A backlog is for a sleeper.
+            self.bed.notify();
         }
         got
     }
 
-    /// As a worker searches and sleeps until it has found a job: how many it took at once.
-    fn work(&self) -> usize {
-        loop {
+    /// As a worker searches and sleeps until it has found a job: how many it took at once. None when there is no more.
+    fn work(&self, is_over: impl Fn() -> bool) -> usize {
+        let mut announce = false;
+        while !is_over() {
             let got = self.take();
             if got > 0 {
+                if announce && self.ready.any() {
+                    self.bed.notify();
+                }
                 return got;
             }
             self.bed.start_search();
-            while !self.ready.any() {
+            while !self.ready.any() && !is_over() {
                 self.ready.tidy();
-                self.bed.sleep_unless(|| self.ready.any());
+                self.bed.sleep_unless(|| self.ready.any() || is_over());
             }
-            if self.bed.stop_search() && self.ready.any() {
-                self.bed.notify();
-            }
+            announce |= self.bed.stop_search();
             thread::yield_now();
         }
+        0
     }
 }
 
@@ -68,11 +73,34 @@ fn a_submit_wakes_the_sleeper() {
         let parts = Parts::new();
         let worker = {
             let parts = Arc::clone(&parts);
-            thread::spawn(move || parts.work())
+            thread::spawn(move || parts.work(|| false))
         };
         parts.submit(1);
         assert_eq!(worker.join().unwrap(), 1);
         assert_eq!(parts.bed.counts(), (0, 0));
+    });
+}
+
+/// One worker takes a job and is stuck in it, with the function's bit left set or cleared: the other one gets what comes.
+#[test]
+fn a_stuck_worker_strands_nothing() {
+    explore("sleep, two submits, one of two workers gets stuck", Threads::Three, || {
+        let parts = Parts::new();
+        let done = Arc::new(AtomicUsize::new(0));
+        let workers = [0, 1].map(|_| {
+            let (parts, done) = (Arc::clone(&parts), Arc::clone(&done));
+            thread::spawn(move || {
+                // Whoever gets a job stays in it: what it has not claimed is for the other.
+                let got = parts.work(|| done.load(Ordering::SeqCst) == 2);
+                if done.fetch_add(got, Ordering::SeqCst) + got == 2 {
+                    parts.bed.wake_all();
+                }
+            })
+        });
+        parts.submit(1);
+        parts.submit(2);
+        workers.into_iter().for_each(|worker| worker.join().unwrap());
+        assert_eq!(done.load(Ordering::SeqCst), 2);
     });
 }
 

@@ -121,6 +121,7 @@ impl ResultSlot {
     }
 
     /// Makes a slot ready for its next use, after its state word was a free list's link.
+    #[inline]
     pub(crate) fn reset(slot: NonNull<ResultSlot>) {
         // SAFETY: the slab's slots live as long as the process.
         let this = unsafe { slot.as_ref() };
@@ -158,6 +159,7 @@ impl ResultSlot {
         slab::release(slot, this.size);
     }
 
+    #[inline]
     pub(crate) fn id(&self) -> JobId {
         // Ordering: Relaxed, changes only between uses.
         let generation = self.generation.load(Ordering::Relaxed);
@@ -195,12 +197,14 @@ impl ResultSlot {
     }
 
     /// Whether the caller asked to cancel: a running body may look and end early.
+    #[inline]
     pub(crate) fn is_cancel_requested(&self) -> bool {
         // Ordering: Relaxed, a hint to the body.
         self.cancel.load(Ordering::Relaxed) != NOT_ASKED
     }
 
     /// The job goes to a worker's deque, or back from there to its lane.
+    #[inline]
     pub(crate) fn set_nested(&self, nested: bool) {
         // Ordering: Relaxed, published with the job.
         self.nested.store(u8::from(nested), Ordering::Relaxed);
@@ -325,32 +329,46 @@ impl ResultSlot {
         // SAFETY: the slab's slots live as long as the process.
         let this = unsafe { slot.as_ref() };
         let at = Self::value_ptr(slot);
-        let outcome = match done {
+        let outcome = if done != DONE_VALUE {
+            // SAFETY: as for this function.
+            Err(unsafe { Self::read_error(slot, done) })
+        } else if Place::<R>::INLINE {
             // SAFETY: DONE_VALUE says that `write` put an `R` here, and the caller is the only one left.
-            DONE_VALUE if Place::<R>::INLINE => Ok(this.value.with(|_| unsafe { at.cast::<R>().read() })),
-            DONE_VALUE => {
-                // SAFETY: as above, boxed.
-                let boxed = this.value.with(|_| unsafe { at.cast::<*mut R>().read() });
-                // SAFETY: made by `Box::into_raw` in `write`, taken once.
-                Ok(*unsafe { Box::from_raw(boxed) })
-            }
-            DONE_CANCELLED => Err(JobError::Cancelled),
-            DONE_TIMED_OUT => Err(JobError::TimedOut),
-            DONE_EVICTED => Err(JobError::Evicted),
-            DONE_LOST => Err(JobError::Lost),
-            _ => {
-                // SAFETY: DONE_ERROR says that `write` put a boxed error here.
-                let boxed = this.value.with(|_| unsafe { at.cast::<*mut JobError>().read() });
-                // SAFETY: made by `Box::into_raw` in `write`, taken once.
-                Err(*unsafe { Box::from_raw(boxed) })
-            }
+            Ok(this.value.with(|_| unsafe { at.cast::<R>().read() }))
+        } else {
+            // SAFETY: as above, boxed.
+            let boxed = this.value.with(|_| unsafe { at.cast::<*mut R>().read() });
+            // SAFETY: made by `Box::into_raw` in `write`, taken once.
+            Ok(*unsafe { Box::from_raw(boxed) })
         };
         Self::free(slot);
         outcome
     }
 
+    /// The reason why there is no result.
+    #[cold]
+    #[inline(never)]
+    unsafe fn read_error(slot: NonNull<ResultSlot>, done: u32) -> JobError {
+        match done {
+            DONE_CANCELLED => JobError::Cancelled,
+            DONE_TIMED_OUT => JobError::TimedOut,
+            DONE_EVICTED => JobError::Evicted,
+            DONE_LOST => JobError::Lost,
+            _ => {
+                // SAFETY: the slab's slots live as long as the process.
+                let this = unsafe { slot.as_ref() };
+                let at = Self::value_ptr(slot).cast::<*mut JobError>();
+                // SAFETY: DONE_ERROR says that `write` put a boxed error here.
+                let boxed = this.value.with(|_| unsafe { at.read() });
+                // SAFETY: made by `Box::into_raw` in `write`, taken once.
+                *unsafe { Box::from_raw(boxed) }
+            }
+        }
+    }
+
     // The handle's side.
 
+    #[inline]
     pub(crate) fn is_done(&self) -> bool {
         // Ordering: Acquire, pairs with the Release in `announce`.
         self.state().load(Ordering::Acquire) >= DONE_VALUE
@@ -487,6 +505,9 @@ impl ResultSlot {
     pub(crate) fn poll(slot: NonNull<ResultSlot>, cx: &Context<'_>) -> Poll<()> {
         // SAFETY: the slab's slots live as long as the process.
         let this = unsafe { slot.as_ref() };
+        if this.is_done() {
+            return Poll::Ready(());
+        }
         // Cloned first: the state REGISTERING must not last through foreign code.
         let waker = cx.waker().clone();
         loop {

@@ -281,6 +281,11 @@ impl Ready {
         self.0.clear(i);
     }
 
+    /// As a worker that may have emptied the lane.
+    pub fn settle<T>(&self, i: usize, queue: &Queue<T>, announce: impl FnOnce()) -> bool {
+        self.0.settle(i, || queue.is_empty(), announce)
+    }
+
     pub fn next(&self, from: usize) -> Option<usize> {
         self.0.next(from)
     }

@@ -61,6 +61,10 @@ impl Bed {
         self.0.park(None) == Woken::Notified
     }
 
+    pub fn has_sleepers(&self) -> bool {
+        self.0.counts().sleepers() > 0
+    }
+
     /// Sleepers and searchers.
     pub fn counts(&self) -> (u32, u32) {
         let counts = self.0.counts_in_order();

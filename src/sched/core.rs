@@ -11,6 +11,7 @@ use crate::queue::pool::{Link, Pool};
 use crate::sync::{AtomicPtr, AtomicU32, AtomicUsize, Ordering, UnsafeCell};
 use std::alloc::Layout;
 use std::any::Any;
+use std::cell::Cell;
 use std::mem::MaybeUninit;
 use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -42,16 +43,21 @@ pub(crate) const DRAINING: u8 = 2;
 /// No body: consumer sets pull the jobs.
 pub(crate) const PULLED: u8 = 4;
 
+/// Runs a nested job, then the worker's next ones while they are of this function and the budget lasts; each that is taken
+/// from the deque is counted off. Returns the one that was taken and is of another function, or not to be run.
+pub(crate) type RunNested =
+    for<'w> unsafe fn(&'w Worker, &Core, Taken<'w, Core>, &Cell<usize>) -> Option<Taken<'w, Core>>;
+
 /// How to handle the jobs of a function whose types only the registration knows.
 pub(crate) struct Vtable {
     /// Gives the lane's block back if the lane is empty: whether the lane has none now.
     pub(crate) retire: unsafe fn(&Core) -> bool,
-    /// Claims some queued jobs and runs them: whether there were any.
+    /// Claims some queued jobs and runs them: `false` when the first one is reserved and not yet published.
     pub(crate) run_ready: unsafe fn(&Worker, &Core) -> bool,
     /// Runs claimed jobs.
     pub(crate) run_span: unsafe fn(&Worker, &Core, Span),
-    /// Runs a nested job. Unwinds when it panics.
-    pub(crate) run_nested: unsafe fn(&Worker, &Core, Taken<'_, Core>),
+    /// Runs a nested job of this worker. Unwinds when it panics.
+    pub(crate) run_nested: RunNested,
     /// The running job of this function panicked: tells its handle.
     pub(crate) panicked: unsafe fn(&Worker, Box<dyn Any + Send>),
     /// Ends claimed jobs as cancelled: how many.

@@ -99,13 +99,31 @@ impl ReadySet {
         }
     }
 
-    /// Clears the bit of a function whose lane looked empty. The caller looks at the lane again, and sets it again if
-    /// the lane is not.
+    /// Clears the bit of a function whose lane looked empty or is gone.
     #[inline]
     pub(crate) fn clear(&self, index: usize) {
         let Some(group) = self.group(index / GROUP) else { return };
         // Ordering: SeqCst, before the caller's load of the lane's tail (`Lane::is_empty`).
         group.leaves[index / 64 % LEAVES].fetch_and(!(1 << (index % 64)), Ordering::SeqCst);
+    }
+
+    /// Clears the bit of a function if its lane is empty: whether it is.
+    ///
+    /// A submit may come in between and find the bit still set, or set again; and a worker that looked while it was clear
+    /// may have fallen asleep. So the bit that is set again is announced as that submit would have: by `announce`.
+    #[inline(always)]
+    pub(crate) fn settle(&self, index: usize, is_empty: impl Fn() -> bool, announce: impl FnOnce()) -> bool {
+        if !is_empty() {
+            return false;
+        }
+        self.clear(index);
+        if is_empty() {
+            return true;
+        }
+        if self.set(index) {
+            announce();
+        }
+        false
     }
 
     /// A function with work, the first at or after `from`, going round.

@@ -10,9 +10,10 @@ use crate::queue::lane::{Claim, Span};
 use crate::queue::pool::Link;
 use crate::sync::prefetch_write;
 use std::any::Any;
+use std::cell::Cell;
 use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::ptr::NonNull;
+use std::ptr::{self, NonNull};
 
 /// Arguments above this size are boxed: one allocation a job, for jobs that move over half a kilobyte.
 const INLINE_BYTES: usize = 512;
@@ -164,23 +165,29 @@ where
 
     unsafe fn run_ready(worker: &Worker, core: &Core) -> bool {
         debug_assert_eq!(core.flags() & PULLED, 0);
-        let shared = worker.shared_arc();
-        let claim = core.lane.claim::<S>(&core.class().blocks, usize::MAX);
-        let emptied = core.lane.is_empty::<S>();
-        if emptied {
-            shared.ready.clear(core.index as usize);
-            if !core.lane.is_empty::<S>() {
-                shared.ready.set(core.index as usize);
-            }
-        }
-        let Claim::Jobs(span) = claim else { return false };
+        let Claim::Jobs(span) = core.lane.claim::<S>(&core.class().blocks, usize::MAX) else {
+            return Self::settle(worker, core);
+        };
         if span.began {
             worker.holds(core.index);
         }
+        // While nobody sleeps the bit may stay set though the lane is empty: whoever looks next clears it, and nobody falls
+        // asleep over it. That saves the producer its line, and the next submit a look at the sleepers.
+        let emptied = if worker.has_sleepers() {
+            Self::settle(worker, core)
+        } else {
+            span.start + span.len < Shape::<S>::CAPACITY
+        };
         worker.claimed(span.len, emptied);
         // SAFETY: claimed above.
         unsafe { Self::run_span(worker, core, span) };
         true
+    }
+
+    /// Clears the function's bit if its lane is empty: whether it is.
+    #[inline(always)]
+    fn settle(worker: &Worker, core: &Core) -> bool {
+        worker.shared_arc().ready.settle(core.index as usize, || core.lane.is_empty::<S>(), || worker.notify())
     }
 
     unsafe fn run_span(worker: &Worker, core: &Core, span: Span) {
@@ -226,13 +233,35 @@ where
         }
     }
 
-    unsafe fn run_nested(worker: &Worker, core: &Core, taken: Taken<'_, Core>) {
+    unsafe fn run_nested<'w>(
+        worker: &'w Worker,
+        core: &Core,
+        mut taken: Taken<'w, Core>,
+        budget: &Cell<usize>,
+    ) -> Option<Taken<'w, Core>> {
         // SAFETY: the body lives until the engine has ended, and this worker is part of it.
         let body = unsafe { &*core.body_ptr().cast::<F>() };
-        // SAFETY: pushed by this function's submit.
-        let (control, stored) = unsafe { unpack::<S>(taken, |node| worker.free_node(core.class(), node)) };
         worker.begin(core);
-        // SAFETY: moved out above.
+        loop {
+            // SAFETY: pushed by this function's submit.
+            let (control, stored) = unsafe { unpack::<S>(taken, |node| worker.free_node(core.class(), node)) };
+            if control == detached() {
+                drop(body(stored.unwrap()));
+            } else {
+                // SAFETY: moved out above.
+                unsafe { Self::run_apart(worker, core, body, control, stored) };
+            }
+            taken = worker.pop(budget)?;
+            if !ptr::eq(taken.function().as_ptr(), core) || worker.is_discarding() {
+                return Some(taken);
+            }
+        }
+    }
+
+    /// A call of its own, so that nested jobs without a handle need not save what it needs.
+    #[inline(never)]
+    unsafe fn run_apart(worker: &Worker, core: &Core, body: &F, control: *mut ResultSlot, stored: S) {
+        // SAFETY: passed on from the caller.
         unsafe { Self::run_taken(worker, core, body, control, stored.unwrap()) };
     }
 

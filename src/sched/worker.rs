@@ -226,8 +226,8 @@ impl Worker {
     #[cold]
     fn unlisted(&self, index: usize) {
         self.shared.ready.clear(index);
-        if self.shared.has_function(index) {
-            self.shared.ready.set(index);
+        if self.shared.has_function(index) && self.shared.ready.set(index) {
+            self.notify();
         }
     }
 
@@ -251,13 +251,25 @@ impl Worker {
         }
     }
 
+    /// Whether somebody may sleep. Who has fallen asleep unseen was told of every bit that was set since.
+    #[inline(always)]
+    pub(crate) fn has_sleepers(&self) -> bool {
+        self.shared.sleep.counts().sleepers() > 0
+    }
+
     /// There is more than this worker can start now, and somebody sleeps: a backlog wakes a sleeper; the rest of a claim
     /// only needs one that watches.
     #[cold]
     fn share(&self, emptied: bool) {
         if !emptied || !self.shared.phase.has_watcher() {
-            self.woke(self.shared.sleep.notify());
+            self.notify();
         }
+    }
+
+    /// Wakes a sleeper if nobody searches, after a SeqCst read-modify-write that showed work.
+    #[cold]
+    pub(crate) fn notify(&self) {
+        self.woke(self.shared.sleep.notify());
     }
 
     /// The last searcher found something; whoever submitted meanwhile relied on a searcher.
@@ -265,7 +277,7 @@ impl Worker {
     pub(super) fn pass_on(&self) {
         self.announce.set(false);
         if self.sees_work() {
-            self.woke(self.shared.sleep.notify());
+            self.notify();
         }
     }
 
@@ -278,17 +290,31 @@ impl Worker {
 
     /// Runs up to `most` of this worker's own nested jobs, newest first.
     fn run_nested(&self, most: usize) -> bool {
-        let mut left = most;
+        let budget = Cell::new(most);
+        let next = Cell::new(None);
         self.catch_each(|| {
-            while left > 0 {
-                // SAFETY: this thread is the owner.
-                let Some(taken) = (unsafe { self.me().deque.pop() }) else { break };
-                left -= 1;
-                self.run_taken(taken);
+            while let Some(taken) = next.take().or_else(|| self.pop(&budget)) {
+                next.set(self.run_taken(taken, &budget));
             }
         });
-        self.ran(most - left);
-        left < most
+        let ran = most - budget.get();
+        self.ran(ran);
+        ran > 0
+    }
+
+    /// Takes this worker's newest nested job, if the budget allows.
+    #[inline(always)]
+    pub(crate) fn pop(&self, budget: &Cell<usize>) -> Option<Taken<'_, Core>> {
+        let left = budget.get().checked_sub(1)?;
+        // SAFETY: this thread is the owner.
+        let taken = unsafe { self.me().deque.pop() }?;
+        budget.set(left);
+        Some(taken)
+    }
+
+    #[inline(always)]
+    pub(crate) fn is_discarding(&self) -> bool {
+        self.shared.phase.is_discarding()
     }
 
     /// Calls `run` until it returns without a panic; each panic is reported to the job that was running.
@@ -302,18 +328,22 @@ impl Worker {
         }
     }
 
-    /// Runs a nested job that was taken from a deque. Unwinds when it panics.
+    /// Runs a nested job that was taken from a deque, and more of this worker's while the budget lasts (see [`RunNested`]).
+    /// Unwinds when one panics.
+    ///
+    /// [`RunNested`]: super::core::RunNested
     #[inline(always)]
-    fn run_taken(&self, taken: Taken<'_, Core>) {
+    fn run_taken<'w>(&'w self, taken: Taken<'w, Core>, budget: &Cell<usize>) -> Option<Taken<'w, Core>> {
         // SAFETY: mentioned in a deque until now, so not freed before this worker's next two epochs.
         let core = unsafe { taken.function().as_ref() };
-        if self.shared.phase.is_discarding() {
+        if self.is_discarding() {
             // SAFETY: the vtable was made for this core, and the deque gave the entry to this call.
             let n = unsafe { (core.vtable.discard_nested)(core, taken) };
-            return self.shared.phase.discarded(n);
+            self.shared.phase.discarded(n);
+            return None;
         }
         // SAFETY: as above.
-        unsafe { (core.vtable.run_nested)(self, core, taken) }
+        unsafe { (core.vtable.run_nested)(self, core, taken, budget) }
     }
 
     /// Runs one nested job to its end.
@@ -321,7 +351,8 @@ impl Worker {
         let mut taken = Some(taken);
         self.catch_each(|| {
             if let Some(taken) = taken.take() {
-                self.run_taken(taken);
+                let next = self.run_taken(taken, &Cell::new(0));
+                debug_assert!(next.is_none(), "the budget allows no other");
             }
         });
         self.ran(1);

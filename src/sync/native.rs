@@ -53,14 +53,19 @@ pub(crate) fn prepare_fences() {
 /// With `membarrier` it only keeps the compiler from moving accesses across it; without, it is a full fence.
 #[inline(always)]
 pub(crate) fn fence_light() {
+    // Ordering: SeqCst against the compiler only; `fence_heavy` makes every core execute a full fence in between.
+    compiler_fence(Ordering::SeqCst);
     // Ordering: Relaxed, written once before any worker starts (`prepare_fences`).
-    if ASYMMETRIC.load(Ordering::Relaxed) {
-        // Ordering: SeqCst against the compiler only; `fence_heavy` makes every core execute a full fence in between.
-        compiler_fence(Ordering::SeqCst);
-    } else {
-        // Ordering: SeqCst, pairs with the same fence in `fence_heavy`.
-        fence(Ordering::SeqCst);
+    if !ASYMMETRIC.load(Ordering::Relaxed) {
+        fence_full();
     }
+}
+
+/// Where there is no `membarrier`.
+#[cold]
+fn fence_full() {
+    // Ordering: SeqCst, pairs with the same fence in `fence_heavy`.
+    fence(Ordering::SeqCst);
 }
 
 /// The rare half of an asymmetric handshake: every running thread of the process passes a full fence before it returns.
