@@ -1,4 +1,5 @@
-//! A yardstick: what the kernel takes to wake a sleeping thread, with nothing around it.
+//! Yardsticks: what the kernel takes to wake a sleeping thread, and the machine to move a cache line, with nothing around
+//! them.
 
 use crate::machine;
 use crate::system::pin;
@@ -44,4 +45,28 @@ fn sleeper() {
         seen = CALL.load(Ordering::SeqCst);
         REPLY.store(seen, Ordering::SeqCst);
     }
+}
+
+/// Nanoseconds that a cache line takes from one core to the other. On a shared machine it may change while figures are
+/// taken, and all that crosses cores with it.
+pub(crate) fn line_transfer() -> f64 {
+    const TRIPS: u32 = 20_000;
+    let line = AtomicU32::new(0);
+    let turn = |core: usize| {
+        pin(core);
+        let started = Instant::now();
+        for n in (core as u32..2 * TRIPS).step_by(2) {
+            // Another process may have this core: then the figure is high, and says so.
+            while line.load(Ordering::Acquire) != n {
+                spin_loop();
+            }
+            line.store(n + 1, Ordering::Release);
+        }
+        started.elapsed().as_nanos() as f64
+    };
+    let turn = &turn;
+    thread::scope(|scope| {
+        scope.spawn(move || turn(1));
+        scope.spawn(move || turn(0)).join().expect("it only counts") / f64::from(2 * TRIPS)
+    })
 }

@@ -97,8 +97,10 @@ fn bench(args: &[String]) -> io::Result<()> {
         "Callers that spin look for about 10 us before they park, on all sides. Contestants without a batch call send singly.\n"
     );
     let mut lines = Vec::new();
+    let mut transfers = Vec::new();
     for row in ROWS.iter().filter(|row| plan.chooses(row, OURS)) {
         eprintln!("{} ...", row.name);
+        transfers.push(floor::line_transfer());
         lines.push(table::line(row, &contest::run(&plan, row)?, plan.is_system));
     }
     if lines.is_empty() {
@@ -109,7 +111,12 @@ fn bench(args: &[String]) -> io::Result<()> {
     }
     print!("{}", table::render(&lines));
     let (met, musts) = lines.iter().fold((0, 0), |sums, line| (sums.0 + line.met, sums.1 + line.musts));
-    println!("\nmusts met: {met} of {musts}");
+    let (least, most) = transfers.iter().fold((f64::MAX, 0.0_f64), |(a, b), &ns| (a.min(ns), b.max(ns)));
+    println!(
+        "\na cache line from core to core, before each row: {least:.0} to {most:.0} ns, median {:.0}",
+        machine::median(transfers)
+    );
+    println!("musts met: {met} of {musts}");
     Ok(())
 }
 

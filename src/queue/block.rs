@@ -62,9 +62,13 @@ pub(crate) struct Header {
     pub(crate) link: Link,
     /// The block that follows in the lane, [`NIL`] while undecided.
     pub(crate) next: AtomicU32,
-    /// Slots done with, and one each for the tail and the head that have moved on.
+    /// Slots done with, and one each for the tail and the head that have moved on; from [`UNUSED`] on, slots that were
+    /// never published.
     pub(crate) done: AtomicU32,
 }
+
+/// One slot in `done` that was never published: its control word is clear.
+const UNUSED: u32 = 1 << 16;
 
 /// The layout of a block of `S`, and access to its slots.
 pub(crate) struct Shape<S>(std::marker::PhantomData<S>);
@@ -93,7 +97,8 @@ impl<S> Shape<S> {
     /// control word, and sizes and places agree.
     pub(crate) fn pool() -> Pool {
         unsafe fn init<S>(piece: NonNull<Link>, link: Link) {
-            let header = Header { link, next: AtomicU32::new(NIL), done: AtomicU32::new(0) };
+            let unused = Shape::<S>::CAPACITY as u32 * UNUSED;
+            let header = Header { link, next: AtomicU32::new(NIL), done: AtomicU32::new(unused) };
             // SAFETY: fresh memory of a block's layout.
             unsafe { piece.cast().write(header) };
             for i in 0..Shape::<S>::CAPACITY {
@@ -131,9 +136,11 @@ impl<S> Shape<S> {
         let block: NonNull<Header> = pool.get()?.cast();
         // SAFETY: pieces of this pool are blocks.
         let header = unsafe { block.as_ref() };
+        // Ordering: Relaxed, visible through the pool.
+        let unused = header.done.load(Ordering::Relaxed) / UNUSED;
         // Ordering: Relaxed, published with the link in `Lane::extend`.
         header.done.store(0, Ordering::Relaxed);
-        for i in 0..Self::CAPACITY {
+        for i in 0..Self::CAPACITY - unused as usize {
             // SAFETY: this pool's blocks have this shape.
             let slot = unsafe { Self::slot(block, i) };
             // Ordering: Relaxed, as above.
@@ -148,12 +155,27 @@ impl<S> Shape<S> {
     /// `block` is of this pool, and the caller does not use these slots again.
     #[inline]
     pub(crate) unsafe fn finish(pool: &Pool, block: NonNull<Header>, n: usize) {
+        // SAFETY: passed on.
+        unsafe { Self::count(pool, block, n as u32) };
+    }
+
+    /// As [`finish`](Self::finish), for the last `n` slots of the block, of which none was published.
+    ///
+    /// # Safety
+    /// As for `finish`.
+    pub(crate) unsafe fn finish_unused(pool: &Pool, block: NonNull<Header>, n: usize) {
+        // SAFETY: passed on.
+        unsafe { Self::count(pool, block, n as u32 * (1 + UNUSED)) };
+    }
+
+    #[inline(always)]
+    unsafe fn count(pool: &Pool, block: NonNull<Header>, n: u32) {
         // SAFETY: type-stable memory.
         let header = unsafe { block.as_ref() };
         // Ordering: AcqRel, Release so that our reads of the slots come before the reuse, Acquire so that the one that
         // recycles comes after everybody's.
-        let before = header.done.fetch_add(n as u32, Ordering::AcqRel) as usize;
-        if before + n == Self::CAPACITY + 2 {
+        let before = header.done.fetch_add(n, Ordering::AcqRel);
+        if (before + n) % UNUSED == Self::CAPACITY as u32 + 2 {
             // From here on a producer that still holds this block as its lane's last one may link a successor, which
             // then waits for the block's next use; see `Lane`.
             // Ordering: Release, so that such a link comes after all reads of the old one; published by the pool.

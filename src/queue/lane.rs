@@ -343,7 +343,7 @@ impl Lane {
         let claimed = self.head.compare_exchange(head.0, head.advance(rest).0, Ordering::AcqRel, Ordering::Relaxed);
         debug_assert!(claimed.is_ok(), "a slot was claimed without being published");
         // SAFETY: reserved and claimed above, and not used.
-        unsafe { Shape::<S>::finish(pool, block, rest) };
+        unsafe { Shape::<S>::finish_unused(pool, block, rest) };
         // A producer may have been faster; then the lane goes on with its block.
         self.move_tail::<S>(pool, end, linked.err().unwrap_or(RETIRED));
         self.follow::<S>(pool, head.advance(rest));
