@@ -7,14 +7,16 @@ use crate::job::origin;
 use crate::job::slot::ResultSlot;
 use crate::queue::block::{Shape, detached};
 use crate::queue::lane::Refused;
+use crate::queue::priority::Priority;
 use crate::sched::core::{Core, CoreRef, PULLED, REMOVED};
 use crate::sched::run::{self, Inline, Stored, is_inline};
 use crate::sched::worker::Worker;
+use crate::submit::Submit;
 use arrayvec::ArrayVec;
 use std::fmt;
 use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::ptr;
+use std::ptr::{self, NonNull};
 
 /// Jobs of a batch that are handed to the queue at a time.
 const BATCH: usize = 64;
@@ -60,13 +62,12 @@ impl<A: Send + 'static, R: Send + 'static> Function<A, R> {
     #[inline]
     pub fn submit(&self, arg: A) -> Result<JobHandle<R>, SubmitError<A>> {
         let slot = ResultSlot::acquire::<R>();
-        match self.queue(slot.as_ptr(), arg) {
-            Ok(()) => Ok(JobHandle::new(slot, self.core.origin())),
-            Err(refused) => {
-                ResultSlot::abandon(slot);
-                Err(refused)
-            }
-        }
+        self.handle(slot, self.queue(slot.as_ptr(), arg))
+    }
+
+    /// A job that needs more than its argument, such as a priority.
+    pub fn job(&self, arg: A) -> Submit<'_, A, R> {
+        Submit::new(self, arg)
     }
 
     /// Queues a job and waits for its result.
@@ -127,14 +128,93 @@ impl<A: Send + 'static, R: Send + 'static> Function<A, R> {
     /// Jobs that are queued, not claimed by a worker, and not cancelled. Jobs submitted from inside jobs are in the workers' deques and
     /// do not count.
     pub fn queued(&self) -> usize {
-        // SAFETY: the vtable was made for this core.
-        let queued = unsafe { (self.core.vtable.queued)(&self.core) };
+        let at = |priority| {
+            // SAFETY: the vtable was made for this core.
+            unsafe { (self.core.vtable.queued)(&self.core, priority) }
+        };
+        let queued: usize = Priority::ALL.into_iter().map(at).sum();
         queued.saturating_sub(origin::tombstones(self.core.origin()))
     }
 
     /// Whether the function takes no more jobs from outside.
     pub fn is_closed(&self) -> bool {
         self.core.flags() & !PULLED != 0 || self.core.lane.is_closed()
+    }
+
+    pub(crate) fn send_at(&self, priority: Priority, arg: A) -> Result<(), SubmitError<A>> {
+        if priority == Priority::Normal {
+            return self.send(arg);
+        }
+        self.queue_at(priority, detached(), arg)
+    }
+
+    pub(crate) fn submit_at(&self, priority: Priority, arg: A) -> Result<JobHandle<R>, SubmitError<A>> {
+        if priority == Priority::Normal {
+            return self.submit(arg);
+        }
+        let slot = ResultSlot::acquire::<R>();
+        self.handle(slot, self.queue_at(priority, slot.as_ptr(), arg))
+    }
+
+    /// The handle of a job that was queued, or not.
+    #[inline(always)]
+    fn handle(
+        &self,
+        slot: NonNull<ResultSlot>,
+        queued: Result<(), SubmitError<A>>,
+    ) -> Result<JobHandle<R>, SubmitError<A>> {
+        match queued {
+            Ok(()) => Ok(JobHandle::new(slot, self.core.origin())),
+            Err(refused) => {
+                ResultSlot::abandon(slot);
+                Err(refused)
+            }
+        }
+    }
+
+    fn queue_at(&self, priority: Priority, control: *mut ResultSlot, arg: A) -> Result<(), SubmitError<A>> {
+        if is_inline::<A>() {
+            self.queue_stored_at(priority, control, Inline::wrap(arg))
+        } else {
+            self.queue_stored_at(priority, control, <Box<A>>::wrap(arg))
+        }
+    }
+
+    /// To the lane of a priority, from wherever.
+    fn queue_stored_at<S: Stored<Arg = A>>(
+        &self,
+        priority: Priority,
+        control: *mut ResultSlot,
+        stored: S,
+    ) -> Result<(), SubmitError<A>> {
+        let core = &*self.core;
+        let is_inside = Worker::with_current(|w| w.is_some_and(|w| ptr::eq(w.shared(), core.shared())));
+        let is_pulled = core.flags() & PULLED != 0;
+        let refusing = if is_inside && !is_pulled { REMOVED } else { !PULLED };
+        if core.flags() & refusing != 0 {
+            return Err(SubmitError::Closed(stored.unwrap()));
+        }
+        if core.lane(priority).is_none() {
+            core.shared().make_side(core);
+        }
+        let lane = core.lane(priority).expect("made above");
+        lane.push(&core.class().blocks, control, stored).map_err(Self::refused)?;
+        if is_pulled {
+            // SAFETY: a pulled function made for `A` and `R`.
+            unsafe { crate::consumer::announce(core) };
+        } else {
+            Self::announce(core, priority);
+        }
+        Ok(())
+    }
+
+    /// A job was queued for the workers: wakes one if that is due.
+    #[inline(always)]
+    fn announce(core: &Core, priority: Priority) {
+        let shared = core.shared();
+        if shared.ready(priority).set(core.index as usize) && shared.sleep.notify() {
+            Worker::with_current(|worker| worker.inspect(|worker| worker.woke(true)).is_some());
+        }
     }
 
     #[inline(always)]
@@ -170,13 +250,7 @@ impl<A: Send + 'static, R: Send + 'static> Function<A, R> {
         if let Err(refused) = core.lane.push(&core.class().blocks, control, stored) {
             return Err(Self::refused(refused));
         }
-        let shared = core.shared();
-        if shared.ready.set(core.index as usize) {
-            let woke = shared.sleep.notify();
-            if woke {
-                Worker::with_current(|w| w.inspect(|w| w.woke(true)).is_some());
-            }
-        }
+        Self::announce(core, Priority::Normal);
         Ok(())
     }
 
@@ -264,9 +338,7 @@ impl<A: Send + 'static, R: Send + 'static> Function<A, R> {
                 unsafe { Shape::<S>::slot(span.block, i) }.publish(control(accepted), S::wrap(arg));
                 accepted += 1;
             }
-            if core.shared().ready.set(core.index as usize) {
-                core.shared().sleep.notify();
-            }
+            Self::announce(core, Priority::Normal);
         }
         accepted
     }

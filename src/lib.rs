@@ -51,6 +51,7 @@ mod queue;
 mod running;
 mod sched;
 mod stats;
+mod submit;
 mod sync;
 
 pub use batch::Batch;
@@ -61,9 +62,11 @@ pub use error::{BatchError, CallError, JobError, Panic, RegisterError, StartErro
 pub use function::Function;
 pub use handle::JobHandle;
 pub use job::id::JobId;
+pub use queue::priority::Priority;
 pub use running::{Running, current};
 pub use sched::shutdown::{Drained, Shutdown};
 pub use stats::{Stats, WorkerStats};
+pub use submit::Submit;
 
 /// The README's example is compiled and run with the documentation tests.
 #[cfg(doctest)]

@@ -21,7 +21,7 @@ fn stale(index: usize) -> Arc<Ready> {
 
 fn tidier(ready: &Arc<Ready>, times: usize) -> thread::JoinHandle<()> {
     let ready = Arc::clone(ready);
-    thread::spawn(move || (0..times).for_each(|_| ready.tidy()))
+    thread::spawn(move || (0..times).for_each(|_| _ = ready.tidy()))
 }
 
 /// A bit that is set while upper levels are tidied stays reachable from the root.

@@ -294,7 +294,7 @@ impl Ready {
         self.0.any()
     }
 
-    pub fn tidy(&self) {
-        self.0.tidy();
+    pub fn tidy(&self) -> bool {
+        self.0.tidy()
     }
 }

@@ -4,3 +4,4 @@ pub(crate) mod block;
 pub(crate) mod cursor;
 pub(crate) mod lane;
 pub(crate) mod pool;
+pub(crate) mod priority;

@@ -8,7 +8,8 @@ use crate::job::origin;
 use crate::queue::block::Shape;
 use crate::queue::lane::{Lane, Span};
 use crate::queue::pool::{Link, Pool};
-use crate::sync::{AtomicPtr, AtomicU32, AtomicUsize, Ordering, UnsafeCell};
+use crate::queue::priority::Priority;
+use crate::sync::{AtomicPtr, AtomicU32, Ordering, UnsafeCell, load_after_rmw};
 use std::alloc::Layout;
 use std::any::Any;
 use std::cell::Cell;
@@ -18,7 +19,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
 
-/// A registered function, untyped: three cache lines. [`Vtable`] knows the types.
+/// A registered function, untyped: three cache lines, of which the lane has two. [`Vtable`] knows the types.
 #[repr(C, align(64))]
 pub(crate) struct Core {
     /// The normal lane: a line for producers, a line for claimers.
@@ -29,11 +30,21 @@ pub(crate) struct Core {
     shared: NonNull<Shared>,
     /// The body, or for a function without one what its consumer sets share. Null after the engine has ended.
     pub(crate) body: AtomicPtr<()>,
+    /// The lanes of the other priorities, made on first use.
+    side: AtomicPtr<Side>,
     pub(crate) index: u32,
     /// Flags in the low byte, the index of the function's record for handles above.
     tag: AtomicU32,
-    refs: AtomicUsize,
-    name: Box<str>,
+    refs: AtomicU32,
+    /// Length of the name.
+    name_bytes: u16,
+    name: NonNull<u8>,
+}
+
+/// The lanes that few functions have.
+struct Side {
+    high: Lane,
+    low: Lane,
 }
 
 /// The function was removed: also its own jobs may not submit to it any more.
@@ -50,8 +61,11 @@ pub(crate) type RunNested =
 
 /// How to handle the jobs of a function whose types only the registration knows.
 pub(crate) struct Vtable {
-    /// Gives the lane's block back if the lane is empty: whether the lane has none now.
+    /// Gives the blocks of empty lanes back: whether no lane has one now.
     pub(crate) retire: unsafe fn(&Core) -> bool,
+    /// Claims one job of a priority other than normal and runs it: `false` when the first one is reserved and not yet
+    /// published.
+    pub(crate) run_single: unsafe fn(&Worker, &Core, Priority) -> bool,
     /// Claims some queued jobs and runs them: `false` when the first one is reserved and not yet published.
     pub(crate) run_ready: unsafe fn(&Worker, &Core) -> bool,
     /// Runs claimed jobs.
@@ -70,11 +84,11 @@ pub(crate) struct Vtable {
     pub(crate) is_empty: unsafe fn(&Core) -> bool,
     /// Whether nothing is queued and nothing can be put back.
     pub(crate) is_settled: unsafe fn(&Core) -> bool,
-    /// How many jobs are queued.
-    pub(crate) queued: unsafe fn(&Core) -> usize,
+    /// How many jobs of a priority are queued.
+    pub(crate) queued: unsafe fn(&Core, Priority) -> usize,
     /// Drops the body.
     pub(crate) drop_body: unsafe fn(*mut ()),
-    /// The lane was closed: tells whoever waits for jobs.
+    /// The lanes were closed: tells whoever waits for jobs.
     pub(crate) closed: unsafe fn(&Core),
 }
 
@@ -131,7 +145,43 @@ impl Core {
     }
 
     pub(crate) fn name(&self) -> &str {
-        &self.name
+        // SAFETY: leaked from a `Box<str>` of this length in `new`, freed with the core.
+        let bytes = unsafe { std::slice::from_raw_parts(self.name.as_ptr(), usize::from(self.name_bytes)) };
+        // SAFETY: they are a `str`'s.
+        unsafe { std::str::from_utf8_unchecked(bytes) }
+    }
+
+    /// The lane of a priority, if it was made.
+    #[inline(always)]
+    pub(crate) fn lane(&self, priority: Priority) -> Option<&Lane> {
+        if priority == Priority::Normal {
+            return Some(&self.lane);
+        }
+        // Ordering: SeqCst through the load: the closer of a function closes what it sees, and `make_side` looks whether it
+        // was closed, both under the registry's lock; a submit reads it without.
+        // SAFETY: made once, freed with the core.
+        let side = unsafe { load_after_rmw(&self.side).as_ref() }?;
+        Some(if priority == Priority::High { &side.high } else { &side.low })
+    }
+
+    /// The lanes there are, most urgent first.
+    pub(crate) fn lanes(&self) -> impl Iterator<Item = (Priority, &Lane)> {
+        Priority::ALL.into_iter().filter_map(|priority| Some((priority, self.lane(priority)?)))
+    }
+
+    /// Makes the lanes of the other priorities, closed if the function is. The caller holds the registry's lock, as
+    /// whoever closes the lanes does.
+    pub(crate) fn make_side(&self) {
+        if !load_after_rmw(&self.side).is_null() {
+            return;
+        }
+        let side = Side { high: Lane::new(), low: Lane::new() };
+        if self.lane.is_closed() {
+            side.high.close();
+            side.low.close();
+        }
+        // Ordering: Release, pairs with the loads in `lane`: the lanes are initialised.
+        self.side.store(Box::into_raw(Box::new(side)), Ordering::Release);
     }
 
     #[inline(always)]
@@ -158,9 +208,14 @@ impl Core {
         self.body.load(Ordering::Acquire)
     }
 
-    /// Refuses every later submit.
+    /// Refuses every later submit. The caller holds the registry's lock (see `make_side`), and calls
+    /// [`tell_closed`](Self::tell_closed) without.
     pub(crate) fn close(&self) {
-        self.lane.close();
+        self.lanes().for_each(|(_, lane)| lane.close());
+    }
+
+    /// Tells whoever waits for jobs that the lanes were closed.
+    pub(crate) fn tell_closed(&self) {
         // SAFETY: the vtable was made for this core.
         unsafe { (self.vtable.closed)(self) };
     }
@@ -206,10 +261,13 @@ impl CoreRef {
             class,
             shared: NonNull::from(&**shared),
             body: AtomicPtr::new(recipe.body),
+            side: AtomicPtr::new(ptr::null_mut()),
             index,
             tag: AtomicU32::new(u32::from(if recipe.pulled { PULLED } else { 0 }) | (origin << 8)),
-            refs: AtomicUsize::new(1),
-            name: name.into(),
+            refs: AtomicU32::new(1),
+            name_bytes: name.len().try_into().expect("names are limited to 512 bytes"),
+            // SAFETY: a box is not null.
+            name: unsafe { NonNull::new_unchecked(Box::into_raw(Box::<str>::from(name)).cast()) },
         });
         CoreRef(NonNull::from(Box::leak(core)))
     }
@@ -240,6 +298,15 @@ impl CoreRef {
         this.drop_body();
         origin::release(this.origin());
         let shared = this.shared;
+        // Ordering: Relaxed, the last reference: nobody else is left.
+        let side = this.side.load(Ordering::Relaxed);
+        if !side.is_null() {
+            // SAFETY: made by `Box::into_raw` in `make_side`, freed once.
+            drop(unsafe { Box::from_raw(side) });
+        }
+        let name = ptr::slice_from_raw_parts_mut(this.name.as_ptr(), usize::from(this.name_bytes));
+        // SAFETY: leaked from a box in `new`, freed once, and not looked at any more.
+        drop(unsafe { Box::from_raw(name) });
         // SAFETY: made by `Box::leak` in `new`; nobody refers to it any more.
         drop(unsafe { Box::from_raw(core.as_ptr()) });
         // SAFETY: gives back the count taken in `new`.
@@ -261,7 +328,7 @@ impl Clone for CoreRef {
     fn clone(&self) -> Self {
         // Ordering: Relaxed, the caller holds a reference already.
         let old = self.refs.fetch_add(1, Ordering::Relaxed);
-        assert!(old < usize::MAX / 2, "too many references to one function");
+        assert!(old < u32::MAX / 2, "too many references to one function");
         CoreRef(self.0)
     }
 }

@@ -6,6 +6,7 @@ use super::sleep::Woken;
 use super::worker::Worker;
 use crate::queue::block::Header;
 use crate::queue::lane::Span;
+use crate::queue::priority::Priority;
 use crate::sync::{fence_heavy, spin_loop, yield_now};
 use std::time::Duration;
 
@@ -35,7 +36,7 @@ impl Stuck {
 impl Worker {
     /// Whether there is work for a searcher.
     pub(super) fn sees_work(&self) -> bool {
-        self.shared.ready.any() || self.others().any(|w| !w.deque.is_empty())
+        self.shared.has_ready() || self.others().any(|w| !w.deque.is_empty())
     }
 
     /// Looks for work until there is some: `false` when the engine has ended. Counted as a searcher before and after.
@@ -66,7 +67,7 @@ impl Worker {
     fn fall_asleep(&self, limit: Option<Duration>) -> Asleep {
         let shared = &*self.shared;
         self.retire_idle();
-        shared.ready.tidy();
+        Priority::ALL.into_iter().for_each(|priority| _ = shared.ready(priority).tidy());
         shared.collect_idle();
         self.mark_parked();
         let watching = limit.is_some() && shared.phase.start_watch();

@@ -175,9 +175,18 @@ impl ReadySet {
         bits(load_after_rmw(&*self.root)).any(|g| self.next_in(g, !0).is_some())
     }
 
-    /// Clears upper bits above empty words, for a worker that found nothing.
+    /// Whether some function may have work: a bit of the root, which is cleared late.
+    #[inline(always)]
+    pub(crate) fn may_have_any(&self) -> bool {
+        // Ordering: Relaxed, a hint between two jobs; a worker that falls asleep looks with `any`.
+        self.root.load(Ordering::Relaxed) != 0
+    }
+
+    /// Clears upper bits above empty words, for a worker that found nothing and looks with `any` before it sleeps. Whether
+    /// it had to set one again: another worker may have looked in between, and not seen the way to some job.
     #[cold]
-    pub(crate) fn tidy(&self) {
+    pub(crate) fn tidy(&self) -> bool {
+        let mut restored = false;
         for g in bits(load_after_rmw(&*self.root)) {
             let Some(group) = self.group(g) else { continue };
             for leaf in bits(load_after_rmw(&*group.summary)) {
@@ -188,6 +197,7 @@ impl ReadySet {
                         // Ordering: SeqCst, before the look at the root: another worker may have seen the summary empty.
                         group.summary.fetch_or(1 << leaf, Ordering::SeqCst);
                         self.raise_root(g);
+                        restored = true;
                     }
                 }
             }
@@ -197,9 +207,11 @@ impl ReadySet {
                 if load_after_rmw(&*group.summary) != 0 {
                     // Ordering: SeqCst, as above.
                     self.root.fetch_or(1 << g, Ordering::SeqCst);
+                    restored = true;
                 }
             }
         }
+        restored
     }
 }
 

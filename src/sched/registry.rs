@@ -18,6 +18,7 @@ use super::shutdown::Phase;
 use super::sleep::Sleep;
 use crate::error::RegisterError;
 use crate::job::origin;
+use crate::queue::priority::Priority;
 use crate::sync::{AtomicPtr, AtomicUsize, Mutex, Ordering, fence_heavy, load_after_rmw};
 use std::borrow::Borrow;
 use std::collections::HashSet;
@@ -35,7 +36,8 @@ const PAGE: usize = if cfg!(layshaft_loom) { 64 } else { 256 };
 pub(crate) struct Shared {
     /// Tells this engine from others of the process.
     pub(crate) number: u32,
-    pub(crate) ready: ReadySet,
+    /// By priority, see [`Priority::index`].
+    ready: [ReadySet; 3],
     pub(crate) sleep: Sleep,
     pub(crate) workers: Box<[WorkerShared]>,
     pub(crate) phase: Phase,
@@ -107,7 +109,7 @@ impl Shared {
         let pages = ready::LIMIT.div_ceil(PAGE);
         Shared {
             number: origin::engine_number(),
-            ready: ReadySet::new(),
+            ready: std::array::from_fn(|_| ReadySet::new()),
             sleep: Sleep::new(),
             workers: (0..workers).map(|_| WorkerShared::new()).collect(),
             phase: Phase::new(workers),
@@ -153,7 +155,7 @@ impl Shared {
                 names.next - 1
             }
         };
-        self.ready.cover(index as usize);
+        self.ready(Priority::Normal).cover(index as usize);
         let core = CoreRef::new(self, self.class::<S>(), index, name, recipe());
         // Ordering: Release, pairs with the Acquire in `function`.
         self.entry(index as usize).store(core.as_ptr().as_ptr(), Ordering::Release);
@@ -167,11 +169,47 @@ impl Shared {
         let Some(Named(core)) = names.by_name.take(name) else { return false };
         core.raise(REMOVED);
         core.close();
-        names.retired.push(Retired { core, step: Step::Draining });
+        names.retired.push(Retired { core: core.clone(), step: Step::Draining });
         let gone = self.collect(&mut names);
         drop(names);
+        core.tell_closed();
         drop(gone);
         true
+    }
+
+    /// The functions that have jobs of a priority.
+    #[inline(always)]
+    pub(crate) fn ready(&self, priority: Priority) -> &ReadySet {
+        &self.ready[priority.index()]
+    }
+
+    /// Whether any function has jobs.
+    pub(crate) fn has_ready(&self) -> bool {
+        self.ready.iter().any(ReadySet::any)
+    }
+
+    /// Makes the lanes of the other priorities for a function.
+    #[cold]
+    pub(crate) fn make_side(&self, core: &Core) {
+        // Held against `remove` and `close_all`: lanes are not made behind the back of whoever closes them.
+        let _names = self.names.lock();
+        self.ready(Priority::High).cover(core.index as usize);
+        self.ready(Priority::Low).cover(core.index as usize);
+        core.make_side();
+    }
+
+    /// Refuses every later registration and submit. Returns the functions there are.
+    pub(crate) fn close_all(&self, flag: u8) -> Vec<CoreRef> {
+        let cores = self.close_names();
+        {
+            let _names = self.names.lock();
+            cores.iter().for_each(|core| core.close());
+        }
+        for core in &cores {
+            core.raise(flag);
+            core.tell_closed();
+        }
+        cores
     }
 
     pub(crate) fn functions(&self) -> usize {
@@ -267,7 +305,7 @@ impl Shared {
             Step::Draining if unsafe { (core.vtable.is_settled)(core) } => {
                 // Ordering: Relaxed, ordered before the epochs by the heavy fence in `epochs`.
                 self.entry(core.index as usize).store(ptr::null_mut(), Ordering::Relaxed);
-                self.ready.clear(core.index as usize);
+                Priority::ALL.into_iter().for_each(|priority| self.ready(priority).clear(core.index as usize));
                 Step::Unlisted(self.epochs())
             }
             Step::Unlisted(epochs) if self.passed(epochs) => {

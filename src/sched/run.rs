@@ -6,8 +6,9 @@ use super::worker::Worker;
 use crate::error::{JobError, Panic};
 use crate::job::slot::ResultSlot;
 use crate::queue::block::{JobSlot, Shape, detached};
-use crate::queue::lane::{Claim, Span};
+use crate::queue::lane::{Claim, Lane, Span};
 use crate::queue::pool::Link;
+use crate::queue::priority::Priority;
 use crate::sync::prefetch_write;
 use std::any::Any;
 use std::cell::Cell;
@@ -125,15 +126,43 @@ impl<S: Stored, R> Discard<S, R> {
 
     pub(crate) unsafe fn queued(core: &Core) -> usize {
         let mut total = 0;
-        while let Claim::Jobs(span) = core.lane.claim::<S>(&core.class().blocks, usize::MAX) {
-            // SAFETY: claimed above.
-            total += unsafe { Self::span(core, span) };
+        for (_, lane) in core.lanes() {
+            while let Claim::Jobs(span) = lane.claim::<S>(&core.class().blocks, usize::MAX) {
+                // SAFETY: claimed above.
+                total += unsafe { Self::span(core, span) };
+            }
         }
         total
     }
+}
 
+/// What is asked of all lanes of a function.
+pub(crate) struct Lanes<S>(PhantomData<fn(S)>);
+
+impl<S> Lanes<S> {
     pub(crate) unsafe fn is_empty(core: &Core) -> bool {
-        core.lane.is_empty::<S>()
+        core.lanes().all(|(_, lane)| lane.is_empty::<S>())
+    }
+
+    pub(crate) unsafe fn retire(core: &Core) -> bool {
+        // Not `all`: each lane is to give its block back.
+        core.lanes().filter(|(_, lane)| !lane.retire::<S>(&core.class().blocks)).count() == 0
+    }
+
+    pub(crate) unsafe fn queued(core: &Core, priority: Priority) -> usize {
+        core.lane(priority).map_or(0, Lane::len::<S>)
+    }
+
+    /// Takes the first job of a lane.
+    pub(crate) fn take_one(core: &Core, lane: &Lane) -> Option<(*mut ResultSlot, S, Span)> {
+        let Claim::Jobs(span) = lane.claim::<S>(&core.class().blocks, 1) else { return None };
+        // SAFETY: claimed above, one slot.
+        let slot = unsafe { Shape::<S>::slot(span.block, span.start) };
+        // SAFETY: as above, taken once.
+        let (control, stored) = unsafe { slot.take() };
+        // SAFETY: moved out above.
+        unsafe { Shape::<S>::finish(&core.class().blocks, span.block, 1) };
+        Some((control, stored, span))
     }
 }
 
@@ -143,7 +172,8 @@ where
     F: Fn(A) -> R,
 {
     const TABLE: Vtable = Vtable {
-        retire: |core| core.lane.retire::<S>(&core.class().blocks),
+        retire: Lanes::<S>::retire,
+        run_single: Self::run_single,
         run_ready: Self::run_ready,
         run_span: Self::run_span,
         run_nested: Self::run_nested,
@@ -151,9 +181,9 @@ where
         discard_span: Discard::<S, R>::span,
         discard_nested: Discard::<S, R>::nested,
         discard_queued: Discard::<S, R>::queued,
-        is_empty: Discard::<S, R>::is_empty,
-        is_settled: Discard::<S, R>::is_empty,
-        queued: |core| core.lane.len::<S>(),
+        is_empty: Lanes::<S>::is_empty,
+        is_settled: Lanes::<S>::is_empty,
+        queued: Lanes::<S>::queued,
         drop_body: Self::drop_body,
         closed: |_| (),
     };
@@ -166,7 +196,7 @@ where
     unsafe fn run_ready(worker: &Worker, core: &Core) -> bool {
         debug_assert_eq!(core.flags() & PULLED, 0);
         let Claim::Jobs(span) = core.lane.claim::<S>(&core.class().blocks, usize::MAX) else {
-            return Self::settle(worker, core);
+            return Self::settle(worker, core, Priority::Normal);
         };
         if span.began {
             worker.holds(core.index);
@@ -174,7 +204,7 @@ where
         // While nobody sleeps the bit may stay set though the lane is empty: whoever looks next clears it, and nobody falls
         // asleep over it. That saves the producer its line, and the next submit a look at the sleepers.
         let emptied = if worker.has_sleepers() {
-            Self::settle(worker, core)
+            Self::settle(worker, core, Priority::Normal)
         } else {
             span.start + span.len < Shape::<S>::CAPACITY
         };
@@ -186,8 +216,29 @@ where
 
     /// Clears the function's bit if its lane is empty: whether it is.
     #[inline(always)]
-    fn settle(worker: &Worker, core: &Core) -> bool {
-        worker.shared_arc().ready.settle(core.index as usize, || core.lane.is_empty::<S>(), || worker.notify())
+    fn settle(worker: &Worker, core: &Core, priority: Priority) -> bool {
+        let ready = worker.shared_arc().ready(priority);
+        // A lane that was not made yet may be made while the bit of a function that had this index before is cleared.
+        let is_empty = || core.lane(priority).is_none_or(Lane::is_empty::<S>);
+        ready.settle(core.index as usize, is_empty, || worker.notify())
+    }
+
+    unsafe fn run_single(worker: &Worker, core: &Core, priority: Priority) -> bool {
+        let first = core.lane(priority).and_then(|lane| Lanes::<S>::take_one(core, lane));
+        let Some((control, stored, span)) = first else { return Self::settle(worker, core, priority) };
+        if span.began {
+            worker.holds(core.index);
+        }
+        if !Self::settle(worker, core, priority) && worker.has_sleepers() {
+            worker.notify();
+        }
+        worker.ran(1);
+        // SAFETY: the body lives until the engine has ended, and this worker is part of it.
+        let body = unsafe { &*core.body_ptr().cast::<F>() };
+        worker.begin(core);
+        // SAFETY: taken above.
+        unsafe { Self::run_taken(worker, core, body, control, stored.unwrap()) };
+        true
     }
 
     unsafe fn run_span(worker: &Worker, core: &Core, span: Span) {
@@ -200,7 +251,9 @@ where
         worker.begin(core);
         loop {
             let caught = catch_unwind(AssertUnwindSafe(|| {
-                while let Some(i) = claim.start(&mut remaining) {
+                loop {
+                    worker.run_urgent_first();
+                    let Some(i) = claim.start(&mut remaining) else { break };
                     ran += 1;
                     // SAFETY: the claim gave job `i` to this call.
                     let slot = unsafe { Shape::<S>::slot(span.block, i) };
@@ -251,6 +304,7 @@ where
                 // SAFETY: moved out above.
                 unsafe { Self::run_apart(worker, core, body, control, stored) };
             }
+            worker.run_urgent_first();
             taken = worker.pop(budget)?;
             if !ptr::eq(taken.function().as_ptr(), core) || worker.is_discarding() {
                 return Some(taken);

@@ -236,13 +236,11 @@ impl Shared {
 
     /// The last worker has fallen asleep while draining; or the queues are about to be discarded.
     pub(crate) fn finish_drain(&self) {
-        for core in self.close_names() {
-            core.raise(DRAINING);
-            core.close();
+        for core in self.close_all(DRAINING) {
             // A submit that came before the close may not have set its bit yet; the workers must see its job.
             // SAFETY: the vtable was made for this core.
             if core.flags() & PULLED == 0 && !unsafe { (core.vtable.is_empty)(&core) } {
-                self.ready.set(core.index as usize);
+                core.lanes().for_each(|(priority, _)| _ = self.ready(priority).set(core.index as usize));
             }
         }
         // Ordering: SeqCst, as in `start_drain`.

@@ -8,6 +8,7 @@ use super::seat::{WorkerShared, add};
 use crate::job::slot::ResultSlot;
 use crate::queue::block::{Header, detached};
 use crate::queue::pool::Link;
+use crate::queue::priority::Priority;
 use crate::sync::{Ordering, fence_light, local, spin_loop, yield_now};
 use std::cell::{Cell, UnsafeCell};
 use std::collections::VecDeque;
@@ -46,6 +47,8 @@ pub(crate) struct Worker {
     pub(super) nodes: UnsafeCell<Vec<Vec<NonNull<Link>>>>,
     /// Where the next look at the ready set starts: one past the function served last.
     cursor: Cell<usize>,
+    /// The same for high and low priority.
+    side_cursor: Cell<usize>,
     coalesce: Cell<u32>,
     caught_up: Cell<bool>,
     /// Functions whose lane this worker saw getting a block, oldest first.
@@ -85,6 +88,7 @@ impl Worker {
             running: Cell::new(Running::NOTHING),
             nodes: UnsafeCell::new(Vec::new()),
             cursor: Cell::new(index * 37),
+            side_cursor: Cell::new(index * 37),
             coalesce: Cell::new(0),
             caught_up: Cell::new(true),
             holding: UnsafeCell::new(VecDeque::new()),
@@ -145,19 +149,54 @@ impl Worker {
     /// Runs something: `false` when there was nothing.
     fn step(&self) -> bool {
         self.tick();
+        self.run_urgent_first();
         let mut found = self.run_nested(NESTED_ROUND);
-        if let Some(index) = self.shared.ready.next(self.cursor.get()) {
+        if let Some(index) = self.shared.ready(Priority::Normal).next(self.cursor.get()) {
             self.cursor.set(index + 1);
             self.coalesce();
-            self.run_function(index);
+            self.run_function(index, Priority::Normal);
             // A function whose job is reserved and not yet published keeps its bit: that is work, too.
             return true;
         }
         if !found {
             self.caught_up.set(true);
-            found = self.steal();
+            found = self.steal() || self.run_patient();
         }
         found
+    }
+
+    /// Runs what is of high priority, before a job of a lower one is started.
+    #[inline(always)]
+    pub(crate) fn run_urgent_first(&self) {
+        if self.shared.ready(Priority::High).may_have_any() {
+            self.run_urgent();
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn run_urgent(&self) {
+        let outer = self.running.get();
+        let ready = self.shared.ready(Priority::High);
+        while ready.any() {
+            while let Some(index) = ready.next(self.side_cursor.get()) {
+                self.side_cursor.set(index + 1);
+                self.run_function(index, Priority::High);
+            }
+            // The root is what is looked at before each job.
+            if ready.tidy() {
+                self.notify();
+            }
+        }
+        self.set_running(outer);
+    }
+
+    /// Runs one job of low priority, if there is one.
+    fn run_patient(&self) -> bool {
+        let Some(index) = self.shared.ready(Priority::Low).next(self.side_cursor.get()) else { return false };
+        self.side_cursor.set(index + 1);
+        self.run_function(index, Priority::Low);
+        true
     }
 
     /// Waits a little for a batch to form, if the worker has caught up with its producers: claiming jobs one by one
@@ -172,20 +211,38 @@ impl Worker {
     }
 
     #[inline(always)]
-    fn run_function(&self, index: usize) {
-        let Some(core) = self.shared.function(index) else { return self.unlisted(index) };
+    fn run_function(&self, index: usize, priority: Priority) {
+        let Some(core) = self.shared.function(index) else { return self.unlisted(index, priority) };
         // SAFETY: in the table during this epoch, so it is not freed before the next `tick`.
         let core = unsafe { core.as_ref() };
         if self.shared.phase.is_discarding() {
             // SAFETY: the vtable was made for this core.
             let n = unsafe { (core.vtable.discard_queued)(core) };
-            self.shared.ready.clear(index);
+            self.shared.ready(priority).clear(index);
             return self.shared.phase.discarded(n);
         }
-        // SAFETY: as above.
-        if !unsafe { (core.vtable.run_ready)(self, core) } {
+        let published = if priority == Priority::Normal {
+            // SAFETY: as above.
+            unsafe { (core.vtable.run_ready)(self, core) }
+        } else {
+            self.run_single(core, priority)
+        };
+        if !published {
             yield_now();
         }
+    }
+
+    /// Claims and runs one job.
+    fn run_single(&self, core: &Core, priority: Priority) -> bool {
+        let mut published = true;
+        let mut once = true;
+        self.catch_each(|| {
+            if std::mem::take(&mut once) {
+                // SAFETY: the vtable was made for this core.
+                published = unsafe { (core.vtable.run_single)(self, core, priority) };
+            }
+        });
+        published
     }
 
     /// A function's lane got a block. When many have one, the oldest gives its back, so that memory follows the jobs that
@@ -224,9 +281,10 @@ impl Worker {
     /// A bit without a function: a submit that came late to its removal set it. If the index has a new function by now,
     /// that one's submit may have relied on the bit.
     #[cold]
-    fn unlisted(&self, index: usize) {
-        self.shared.ready.clear(index);
-        if self.shared.has_function(index) && self.shared.ready.set(index) {
+    fn unlisted(&self, index: usize, priority: Priority) {
+        let ready = self.shared.ready(priority);
+        ready.clear(index);
+        if self.shared.has_function(index) && ready.set(index) {
             self.notify();
         }
     }
@@ -294,6 +352,7 @@ impl Worker {
         let next = Cell::new(None);
         self.catch_each(|| {
             while let Some(taken) = next.take().or_else(|| self.pop(&budget)) {
+                self.run_urgent_first();
                 next.set(self.run_taken(taken, &budget));
             }
         });

@@ -4,7 +4,7 @@ use super::operation::{Finish, NAMES, Operation, SETS};
 use super::reference::{Kind, Reference, State, kind, result};
 use crate::common::wake::CountingWaker;
 use crate::common::{Held, Live, PATIENCE, Token, engine, outcome, watchdog};
-use layshaft::{Completer, ConsumerSet, Engine, Function, JobError, JobHandle, Pulled, Shutdown};
+use layshaft::{Completer, ConsumerSet, Engine, Function, JobError, JobHandle, Priority, Pulled, Shutdown};
 use std::future::Future;
 use std::panic::resume_unwind;
 use std::pin::Pin;
@@ -125,8 +125,8 @@ impl Driver {
             Operation::Remove { name } => {
                 assert_eq!(self.engine().remove(&name_of(name)), self.model.remove(name));
             }
-            Operation::Send { function, n } => self.submit(function, n, false),
-            Operation::Submit { function, n } => self.submit(function, n, true),
+            Operation::Send { function, n, priority } => self.submit(function, n, priority, false),
+            Operation::Submit { function, n, priority } => self.submit(function, n, priority, true),
             Operation::SendBatch { function, jobs } => self.batch(function, jobs, false),
             Operation::SubmitBatch { function, jobs } => self.batch(function, jobs, true),
             Operation::Cancel { handle } => {
@@ -181,12 +181,12 @@ impl Driver {
         Arg { id: (self.model.next_job() as u64) << CHILD_BITS, n, _token: self.live.token() }
     }
 
-    fn submit(&mut self, function: usize, n: u8, handle: bool) {
+    fn submit(&mut self, function: usize, n: u8, priority: Priority, handle: bool) {
         let Some(at) = pick(&self.functions, function) else { return };
         let (job, arg) = (self.model.next_job(), self.argument(n));
-        let accepted = self.model.submit(at, n);
+        let accepted = self.model.submit(at, n, priority);
         let refused = if handle {
-            match self.functions[at].submit(arg) {
+            match self.functions[at].job(arg).priority(priority).submit() {
                 Ok(handle) => {
                     self.handles.push(Handle { handle, job, wakes: None });
                     None
@@ -194,7 +194,7 @@ impl Driver {
                 Err(error) => Some(error),
             }
         } else {
-            self.functions[at].send(arg).err()
+            self.functions[at].job(arg).priority(priority).send().err()
         };
         match refused {
             None => assert!(accepted, "a closed function took a job"),
@@ -215,7 +215,7 @@ impl Driver {
             args.push(arg);
         }
         let accepted = if self.model.functions[at].closed { 0 } else { usize::from(jobs) };
-        (0..jobs).for_each(|n| assert_eq!(self.model.submit(at, n), accepted > 0));
+        (0..jobs).for_each(|n| assert_eq!(self.model.submit(at, n, Priority::Normal), accepted > 0));
         if handles {
             let (made, rest) = match self.functions[at].submit_batch(args) {
                 Ok(batch) => (batch, Vec::new()),
@@ -350,6 +350,8 @@ impl Driver {
         let function = self.model.jobs[job].function;
         assert!(self.sets[set].members.contains(&function), "set {set} took a job of a function outside it");
         assert_eq!(pulled.function(), self.functions[function].name());
+        let most_urgent = self.sets[set].members.iter().filter_map(|member| self.model.first(*member)).min();
+        assert_eq!(Some(pulled.priority()), most_urgent, "set {set} took a job before a more urgent one");
         self.model.pull(job);
         self.pulled.push((pulled, job));
     }

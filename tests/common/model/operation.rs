@@ -1,5 +1,7 @@
 //! What can be done to an engine, and how bytes spell it.
 
+use layshaft::Priority;
+
 /// Names that functions compete for.
 pub(crate) const NAMES: usize = 4;
 /// Consumer sets.
@@ -12,8 +14,8 @@ const MOST_OPERATIONS: usize = 300;
 pub(crate) enum Operation {
     Register { name: usize, remote: bool },
     Remove { name: usize },
-    Send { function: usize, n: u8 },
-    Submit { function: usize, n: u8 },
+    Send { function: usize, n: u8, priority: Priority },
+    Submit { function: usize, n: u8, priority: Priority },
     SendBatch { function: usize, jobs: u8 },
     SubmitBatch { function: usize, jobs: u8 },
     Cancel { handle: usize },
@@ -46,12 +48,17 @@ impl Operation {
     pub(crate) fn from_bytes([code, a, b]: [u8; 3]) -> Operation {
         let (at, set) = (usize::from(a), usize::from(b) % SETS);
         let name = at % NAMES;
+        let priority = match code / 24 % 4 {
+            1 => Priority::High,
+            2 => Priority::Low,
+            _ => Priority::Normal,
+        };
         match code % 24 {
             0 => Operation::Register { name, remote: false },
             1 => Operation::Register { name, remote: true },
             2 => Operation::Remove { name },
-            3 | 4 => Operation::Send { function: at, n: b },
-            5 | 6 => Operation::Submit { function: at, n: b },
+            3 | 4 => Operation::Send { function: at, n: b, priority },
+            5 | 6 => Operation::Submit { function: at, n: b, priority },
             7 => Operation::SendBatch { function: at, jobs: b },
             8 => Operation::SubmitBatch { function: at, jobs: b },
             9 | 10 => Operation::Cancel { handle: at },

@@ -1,6 +1,7 @@
 //! The sequential model: plain queues, no threads.
 
 use super::operation::NAMES;
+use layshaft::Priority;
 use std::collections::VecDeque;
 
 /// What a job's body does.
@@ -46,6 +47,7 @@ impl State {
 pub(crate) struct Job {
     pub(crate) function: usize,
     pub(crate) n: u8,
+    pub(crate) priority: Priority,
     pub(crate) state: State,
     pub(crate) cancel_asked: bool,
 }
@@ -91,13 +93,26 @@ impl Reference {
     }
 
     /// False when the function is closed.
-    pub(crate) fn submit(&mut self, function: usize, n: u8) -> bool {
+    pub(crate) fn submit(&mut self, function: usize, n: u8, priority: Priority) -> bool {
         if self.functions[function].closed {
             return false;
         }
-        self.functions[function].queue.push_back(self.jobs.len());
-        self.jobs.push(Job { function, n, state: State::Queued, cancel_asked: false });
+        // Behind all of its priority: priorities are ordered most urgent first.
+        let place = self.place(function, |queued| queued > priority);
+        self.functions[function].queue.insert(place, self.jobs.len());
+        self.jobs.push(Job { function, n, priority, state: State::Queued, cancel_asked: false });
         true
+    }
+
+    /// Where the first queued job is that `stands` behind the new one.
+    fn place(&self, function: usize, stands: impl Fn(Priority) -> bool) -> usize {
+        let queue = &self.functions[function].queue;
+        queue.iter().position(|job| stands(self.jobs[*job].priority)).unwrap_or(queue.len())
+    }
+
+    /// The priority of the first job of a function.
+    pub(crate) fn first(&self, function: usize) -> Option<Priority> {
+        self.functions[function].queue.front().map(|job| self.jobs[*job].priority)
     }
 
     /// True when the job will not run.
@@ -122,7 +137,10 @@ impl Reference {
     }
 
     pub(crate) fn put_back(&mut self, job: usize) {
-        self.functions[self.jobs[job].function].queue.push_front(job);
+        // Before all of its priority.
+        let (function, priority) = (self.jobs[job].function, self.jobs[job].priority);
+        let place = self.place(function, |queued| queued >= priority);
+        self.functions[function].queue.insert(place, job);
         self.jobs[job].state = State::Queued;
     }
 

@@ -1,0 +1,206 @@
+//! A job that a consumer set has taken, and the write side of its handle.
+
+use crate::error::JobError;
+use crate::job::id::JobId;
+use crate::job::slot::ResultSlot;
+use crate::queue::block::detached;
+use crate::queue::priority::Priority;
+use crate::sched::core::CoreRef;
+use crate::sched::run::{Discard, Inline, Lanes, Stored, is_inline};
+use crate::sync::Ordering;
+use std::fmt;
+use std::marker::PhantomData;
+use std::ptr::NonNull;
+
+use super::waiting::{Control, Untyped, announce, has_returned, waiting};
+
+/// A job taken by a consumer set. Dropping it reports the job as lost.
+#[must_use = "dropping a pulled job reports it as lost"]
+pub struct Pulled<A, R> {
+    /// Taken out by `take` and `put_back`.
+    arg: Option<A>,
+    priority: Priority,
+    completer: Completer<R>,
+    hold: Hold,
+}
+
+/// Keeps a function, and counts as one of its taken jobs.
+struct Hold(CoreRef);
+
+impl Hold {
+    fn new(core: &CoreRef) -> Hold {
+        // SAFETY: only functions without a body are pulled.
+        let waiting = unsafe { waiting(core) };
+        // Ordering: SeqCst, before the job leaves its queue; pairs with `is_settled`.
+        waiting.taken.fetch_add(1, Ordering::SeqCst);
+        Hold(core.clone())
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        // SAFETY: only functions without a body are pulled.
+        let waiting = unsafe { waiting(&self.0) };
+        // Ordering: SeqCst, after the job was put back; pairs with `is_settled`.
+        waiting.taken.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl<A: Send + 'static, R: Send + 'static> Pulled<A, R> {
+    pub(super) fn from(core: &CoreRef, priority: Priority) -> Option<Self> {
+        if is_inline::<A>() {
+            Self::from_stored::<Inline<A>>(core, priority)
+        } else {
+            Self::from_stored::<Box<A>>(core, priority)
+        }
+    }
+
+    fn from_stored<S: Stored<Arg = A>>(core: &CoreRef, priority: Priority) -> Option<Self> {
+        let lane = core.lane(priority);
+        if lane.is_none() && !has_returned(core) {
+            return None;
+        }
+        let hold = Hold::new(core);
+        loop {
+            // SAFETY: only functions without a body are pulled, and this one's jobs are stored as `S`.
+            let own = unsafe { Untyped::<S, R>::own(core) };
+            let (control, stored) = match own.pop_returned(priority) {
+                Some((control, stored)) => (control.0, stored),
+                None => Lanes::<S>::take_one(core, lane?).map(|(control, stored, _)| (control, stored))?,
+            };
+            let slot = NonNull::new(control).filter(|_| control != detached());
+            // SAFETY: the slab's slots live as long as the process.
+            if slot.is_some_and(|slot| !unsafe { slot.as_ref() }.begin()) {
+                // Met as cancelled: not counted as discarded.
+                let _ = Discard::<S, R>::taken(core, control, stored);
+                continue;
+            }
+            let completer = Completer { slot, result: PhantomData };
+            return Some(Pulled { arg: Some(stored.unwrap()), priority, completer, hold });
+        }
+    }
+
+    /// The argument.
+    pub fn arg(&self) -> &A {
+        self.arg.as_ref().expect("present until taken")
+    }
+
+    /// The name of the job's function.
+    pub fn function(&self) -> &str {
+        self.hold.0.name()
+    }
+
+    /// How urgent the job was submitted.
+    pub fn priority(&self) -> Priority {
+        self.priority
+    }
+
+    /// The job's id; `None` for a job that was sent.
+    pub fn id(&self) -> Option<JobId> {
+        self.completer.id()
+    }
+
+    /// The argument, and what finishes the job.
+    pub fn take(mut self) -> (A, Completer<R>) {
+        let arg = self.arg.take().expect("present until taken");
+        let slot = self.completer.slot.take();
+        // What is left of `self` finishes nothing.
+        self.completer.result = PhantomData;
+        (arg, Completer { slot, result: PhantomData })
+    }
+
+    /// Queues the job again, before all others of its function and priority, under the same id.
+    pub fn put_back(mut self) {
+        let arg = self.arg.take().expect("present until taken");
+        let slot = self.completer.slot.take();
+        if is_inline::<A>() {
+            self.return_stored::<Inline<A>>(slot, Inline::wrap(arg));
+        } else {
+            self.return_stored::<Box<A>>(slot, <Box<A>>::wrap(arg));
+        }
+    }
+
+    fn return_stored<S: Stored<Arg = A>>(&self, slot: Option<NonNull<ResultSlot>>, stored: S) {
+        if let Some(slot) = slot {
+            // SAFETY: the slab's slots live as long as the process.
+            unsafe { slot.as_ref() }.unbegin();
+        }
+        let control = slot.map_or_else(detached, NonNull::as_ptr);
+        // SAFETY: as in `from_stored`.
+        let own = unsafe { Untyped::<S, R>::own(&self.hold.0) };
+        {
+            let mut returned = own.returned.lock();
+            returned[self.priority.index()].push_front((Control(control), stored));
+            // Ordering: SeqCst, before the look at the parked sets in `announce`; pairs with `poll_ready`. Under the
+            // lock, so that the count is never behind.
+            own.waiting.returned.fetch_add(1, Ordering::SeqCst);
+        }
+        // SAFETY: a function without a body.
+        unsafe { announce(&self.hold.0) };
+    }
+}
+
+impl<A, R> fmt::Debug for Pulled<A, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pulled").field("function", &self.hold.0.name()).finish_non_exhaustive()
+    }
+}
+
+/// The write side of a job's handle. Dropping it unfinished reports the job as lost.
+#[must_use = "dropping a completer reports its job as lost"]
+pub struct Completer<R> {
+    /// `None` for a job without a handle, and after the end.
+    slot: Option<NonNull<ResultSlot>>,
+    result: PhantomData<fn(R)>,
+}
+
+// SAFETY: the job's side of a slot may be used from any thread, and moves an `R` there.
+unsafe impl<R: Send> Send for Completer<R> {}
+// SAFETY: through a shared completer only atomics can be reached.
+unsafe impl<R: Send> Sync for Completer<R> {}
+
+impl<R> Completer<R> {
+    /// Finishes the job with its result.
+    pub fn complete(self, result: R) {
+        self.finish(Ok(result));
+    }
+
+    /// Finishes the job as failed: its handle reports [`JobError::Failed`].
+    pub fn fail(self, why: impl Into<String>) {
+        self.finish(Err(JobError::Failed(why.into())));
+    }
+
+    fn finish(mut self, outcome: Result<R, JobError>) {
+        if let Some(slot) = self.slot.take() {
+            // SAFETY: the job's side, last use.
+            unsafe { ResultSlot::complete(slot, outcome) };
+        }
+    }
+
+    /// Whether the caller asked to cancel this job after it was taken.
+    pub fn is_cancelled(&self) -> bool {
+        // SAFETY: the slab's slots live as long as the process.
+        self.slot.is_some_and(|slot| unsafe { slot.as_ref() }.is_cancel_requested())
+    }
+
+    /// The job's id; `None` for a job that was sent.
+    pub fn id(&self) -> Option<JobId> {
+        // SAFETY: the slab's slots live as long as the process.
+        self.slot.map(|slot| unsafe { slot.as_ref() }.id())
+    }
+}
+
+impl<R> Drop for Completer<R> {
+    fn drop(&mut self) {
+        if let Some(slot) = self.slot.take() {
+            // SAFETY: the job's side, last use.
+            unsafe { ResultSlot::complete::<R>(slot, Err(JobError::Lost)) };
+        }
+    }
+}
+
+impl<R> fmt::Debug for Completer<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Completer").field("id", &self.id()).finish()
+    }
+}

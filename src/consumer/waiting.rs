@@ -1,0 +1,281 @@
+//! What parked consumer sets and their functions share, and who is woken.
+//!
+//! # Wake-ups
+//! A set that finds nothing parks: it enters itself in each of its functions' lists of parked sets, then looks once
+//! more. A submit queues its job, then looks whether sets are parked. Both orders are kept by SeqCst read-modify-writes
+//! (the count of parked sets here, the lane's tail there), so one of the two sees the other.
+//!
+//! Under the function's lock, one rule decides who is woken: there are as many wake-ups under way as jobs queued, as
+//! long as sets are parked. A wake-up is under way from the moment a set is taken off the list, the most recently parked
+//! first, until that set next pulls, parks again, or is dropped; then the rule is applied again, which passes on what
+//! the set did not use.
+
+use crate::job::slot::ResultSlot;
+use crate::queue::priority::Priority;
+use crate::sched::core::{Core, CoreRef, Recipe, Vtable};
+use crate::sched::run::{Discard, Inline, Lanes, Stored, is_inline};
+use crate::sync::{AtomicUsize, Mutex, Ordering, load_after_rmw};
+use std::collections::{BTreeMap, VecDeque};
+use std::marker::PhantomData;
+use std::ptr::NonNull;
+use std::sync::Arc;
+use std::task::Waker;
+
+/// What a function without a body has in place of it.
+pub(super) struct Waiting {
+    /// Parked sets.
+    pub(super) parked: AtomicUsize,
+    /// Jobs that were put back.
+    pub(super) returned: AtomicUsize,
+    /// Jobs that are being taken, or are taken and may be put back.
+    pub(super) taken: AtomicUsize,
+    pub(super) lists: Mutex<Lists>,
+}
+
+pub(super) struct Lists {
+    /// By ticket: the greatest parked last.
+    pub(super) parked: BTreeMap<u64, Arc<SetState>>,
+    /// Wake-ups under way.
+    wakes: usize,
+}
+
+/// [`Waiting`], and the jobs that were put back, which have a type.
+#[repr(C)]
+pub(super) struct Jobless<S> {
+    pub(super) waiting: Waiting,
+    pub(super) returned: Mutex<Returned<S>>,
+}
+
+/// By priority.
+pub(super) type Returned<S> = [VecDeque<(Control, S)>; 3];
+
+/// A job's control word.
+pub(super) struct Control(pub(super) *mut ResultSlot);
+
+// SAFETY: the job's side of a result slot may move between threads.
+unsafe impl Send for Control {}
+
+/// What parked sets share with whoever wakes them.
+pub(super) struct SetState {
+    pub(super) inner: Mutex<Parking>,
+}
+
+#[derive(Default)]
+pub(super) struct Parking {
+    pub(super) waker: Option<Waker>,
+    /// The ticket under which the set is in its functions' lists.
+    pub(super) ticket: Option<u64>,
+    /// The function that took it off its list.
+    pub(super) woken_by: Option<CoreRef>,
+}
+
+/// The recipe of a function without a body.
+pub(crate) fn without_body<A: Send + 'static, R: Send + 'static>() -> Recipe {
+    fn recipe<S: Stored, R>() -> Recipe {
+        let waiting = Waiting {
+            parked: AtomicUsize::new(0),
+            returned: AtomicUsize::new(0),
+            taken: AtomicUsize::new(0),
+            lists: Mutex::new(Lists { parked: BTreeMap::new(), wakes: 0 }),
+        };
+        let body: Box<Jobless<S>> =
+            Box::new(Jobless { waiting, returned: Mutex::new(std::array::from_fn(|_| VecDeque::new())) });
+        Recipe { vtable: &Untyped::<S, R>::TABLE, body: Box::into_raw(body).cast(), pulled: true }
+    }
+    if is_inline::<A>() { recipe::<Inline<A>, R>() } else { recipe::<Box<A>, R>() }
+}
+
+pub(super) struct Untyped<S, R>(PhantomData<fn(S, R)>);
+
+impl<S: Stored, R> Untyped<S, R> {
+    const TABLE: Vtable = Vtable {
+        retire: Lanes::<S>::retire,
+        run_single: |_, _, _| unreachable!("workers do not claim jobs without a body"),
+        run_ready: |_, _| unreachable!("jobs without a body are not in the ready set"),
+        run_span: |_, _, _| unreachable!("workers do not claim jobs without a body"),
+        run_nested: |_, _, _, _| unreachable!("jobs without a body are not in a deque"),
+        panicked: |_, _| unreachable!("workers do not run jobs without a body"),
+        discard_span: Discard::<S, R>::span,
+        discard_nested: Discard::<S, R>::nested,
+        discard_queued: Self::discard_queued,
+        is_empty: Self::is_empty,
+        is_settled: Self::is_settled,
+        queued: Self::queued,
+        drop_body: Self::drop_body,
+        closed: Self::closed,
+    };
+
+    pub(super) unsafe fn own(core: &Core) -> &Jobless<S> {
+        // SAFETY: made by `without_body` for this type, dropped with the core.
+        unsafe { &*core.body_ptr().cast::<Jobless<S>>() }
+    }
+
+    unsafe fn discard_queued(core: &Core) -> usize {
+        // SAFETY: this vtable's core.
+        let own = unsafe { Self::own(core) };
+        let mut total = 0;
+        loop {
+            let returned = Priority::ALL.into_iter().find_map(|priority| own.pop_returned(priority));
+            let Some((control, stored)) = returned else { break };
+            total += Discard::<S, R>::taken(core, control.0, stored);
+        }
+        // SAFETY: passed on from the caller.
+        total + unsafe { Discard::<S, R>::queued(core) }
+    }
+
+    unsafe fn is_empty(core: &Core) -> bool {
+        // SAFETY: this vtable's core.
+        let waiting = unsafe { waiting(core) };
+        // Ordering: SeqCst through the load, pairs with the read-modify-write in `put_back`.
+        let has_returned = load_after_rmw(&waiting.returned) > 0;
+        // SAFETY: as above.
+        !has_returned && unsafe { Lanes::<S>::is_empty(core) }
+    }
+
+    unsafe fn is_settled(core: &Core) -> bool {
+        // SAFETY: this vtable's core.
+        let waiting = unsafe { waiting(core) };
+        // Who takes a job is counted before, and who puts one back until after: looking at the count first cannot miss
+        // both.
+        // SAFETY: as above.
+        load_after_rmw(&waiting.taken) == 0 && unsafe { Self::is_empty(core) }
+    }
+
+    unsafe fn queued(core: &Core, priority: Priority) -> usize {
+        // SAFETY: this vtable's core.
+        let own = unsafe { Self::own(core) };
+        // Ordering: Relaxed, a count: who changes it applies the rule of wake-ups afterwards.
+        let has_returned = own.waiting.returned.load(Ordering::Relaxed) > 0;
+        let returned = if has_returned { own.returned.lock()[priority.index()].len() } else { 0 };
+        // SAFETY: as above.
+        returned + unsafe { Lanes::<S>::queued(core, priority) }
+    }
+
+    unsafe fn drop_body(body: *mut ()) {
+        // SAFETY: made by `Box::into_raw` in `without_body` for this type.
+        drop(unsafe { Box::from_raw(body.cast::<Jobless<S>>()) });
+    }
+
+    /// Wakes every set, so that those that wait for a next job see the end.
+    unsafe fn closed(core: &Core) {
+        // SAFETY: this vtable's core.
+        let waiting = unsafe { waiting(core) };
+        let sets = {
+            let mut lists = waiting.lists.lock();
+            // Ordering: SeqCst like every change of the count.
+            waiting.parked.store(0, Ordering::SeqCst);
+            std::mem::take(&mut lists.parked)
+        };
+        sets.into_values().for_each(|set| set.rouse());
+    }
+}
+
+impl<S> Jobless<S> {
+    pub(super) fn pop_returned(&self, priority: Priority) -> Option<(Control, S)> {
+        // Ordering: Relaxed, a hint; whoever put a job back announces it.
+        if self.waiting.returned.load(Ordering::Relaxed) == 0 {
+            return None;
+        }
+        let mut returned = self.returned.lock();
+        let job = returned[priority.index()].pop_front()?;
+        // Ordering: SeqCst, as in `put_back`; under the lock, so that the count is never behind.
+        self.waiting.returned.fetch_sub(1, Ordering::SeqCst);
+        Some(job)
+    }
+}
+
+/// The untyped part of what a function without a body has.
+///
+/// # Safety
+/// `core` was made by `without_body`.
+pub(super) unsafe fn waiting(core: &Core) -> &Waiting {
+    // SAFETY: `Jobless` starts with it, whatever its type.
+    unsafe { &*core.body_ptr().cast::<Waiting>() }
+}
+
+/// Whether jobs were put back and not taken again.
+pub(super) fn has_returned(core: &Core) -> bool {
+    // SAFETY: only functions without a body are pulled.
+    let waiting = unsafe { waiting(core) };
+    // Ordering: Relaxed, a hint; whoever puts a job back announces it.
+    waiting.returned.load(Ordering::Relaxed) > 0
+}
+
+/// A job was queued: wakes a set if that is due. Follows a SeqCst read-modify-write that queued it.
+///
+/// # Safety
+/// `core` was made by `without_body`.
+pub(crate) unsafe fn announce(core: &Core) {
+    // SAFETY: passed on.
+    let waiting = unsafe { waiting(core) };
+    if load_after_rmw(&waiting.parked) > 0 {
+        // SAFETY: passed on.
+        unsafe { apply_rule(core, 0) };
+    }
+}
+
+/// Jobs of all priorities.
+fn queued(core: &Core) -> usize {
+    let at = |priority| {
+        // SAFETY: the vtable was made for this core.
+        unsafe { (core.vtable.queued)(core, priority) }
+    };
+    Priority::ALL.into_iter().map(at).sum()
+}
+
+/// Ends `over` wake-ups and starts those that are due.
+///
+/// # Safety
+/// `core` was made by `without_body`.
+#[cold]
+pub(super) unsafe fn apply_rule(core: &Core, mut over: usize) {
+    // SAFETY: passed on.
+    let waiting = unsafe { waiting(core) };
+    loop {
+        let mut woken = Vec::new();
+        {
+            let mut lists = waiting.lists.lock();
+            lists.wakes -= over;
+            while lists.wakes < queued(core) {
+                let Some(parked) = lists.parked.pop_last() else { break };
+                // Ordering: SeqCst like every change of the count.
+                waiting.parked.fetch_sub(1, Ordering::SeqCst);
+                lists.wakes += 1;
+                woken.push(parked);
+            }
+        }
+        // SAFETY: the caller refers to the core, so it is alive.
+        let keep = || unsafe { CoreRef::keep(NonNull::from(core)) };
+        // A set that came back by itself, or that another function has woken, does not need this wake-up.
+        over = woken.into_iter().filter(|(ticket, set)| !set.wake(*ticket, keep())).count();
+        if over == 0 {
+            return;
+        }
+    }
+}
+
+impl SetState {
+    /// Called by whoever took the set off a list, where it was under this ticket: whether the set has the wake-up.
+    fn wake(&self, ticket: u64, by: CoreRef) -> bool {
+        let waker = {
+            let mut parking = self.inner.lock();
+            if parking.ticket != Some(ticket) || parking.woken_by.is_some() {
+                return false;
+            }
+            parking.woken_by = Some(by);
+            parking.waker.take()
+        };
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+        true
+    }
+
+    /// Has the set look again, without a job for it.
+    pub(super) fn rouse(&self) {
+        let waker = self.inner.lock().waker.take();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+}
