@@ -107,7 +107,11 @@ impl<R> JobHandle<R> {
             Some(worker) if origin::is_run_by(self.origin, worker.engine_number()) => {
                 worker.wait_inside(self.slot, wait)
             }
-            _ => {
+            Some(worker) => {
+                worker.wait_outside(wait);
+                true
+            }
+            None => {
                 wait();
                 true
             }

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Held, Tally, engine, value, watchdog};
+use common::{Gate, Held, PATIENCE, Tally, engine, value, watchdog};
 use layshaft::{Engine, Function, JobHandle, Shutdown, WaitError};
 use std::sync::{Arc, OnceLock};
 
@@ -203,6 +203,35 @@ fn the_only_worker_waits_for_a_job_behind_it() {
         Err(WaitError::WouldNeverEnd(handle)) => assert_eq!(value(handle), 8),
         Err(error) => panic!("{error}"),
     }
+}
+
+/// A wait with a limit runs the awaited job, too: that job must not wait for the one below it on the same stack.
+#[test]
+fn a_wait_with_a_limit_knows_its_stack() {
+    let _watchdog = watchdog("the end of the jobs");
+    let engine = engine(2);
+    let gate = Gate::new();
+    let pass = gate.clone();
+    let hold = engine.function("hold", move |()| pass.pass()).unwrap();
+    let holder = hold.submit(()).unwrap();
+    gate.wait_entered(1);
+    let (give, take) = std::sync::mpsc::channel::<JobHandle<bool>>();
+    let take = std::sync::Mutex::new(take);
+    let inner = engine.function("inner", move |()| {
+        let outer = take.lock().unwrap().recv().unwrap();
+        matches!(outer.wait(), Err(WaitError::WouldNeverEnd(_)))
+    });
+    let inner = inner.unwrap();
+    let (ended, end) = std::sync::mpsc::channel();
+    let outer = engine.function("outer", move |()| {
+        let refused = inner.submit(()).unwrap().wait_timeout(PATIENCE).unwrap().unwrap();
+        ended.send(refused).unwrap();
+        refused
+    });
+    give.send(outer.unwrap().submit(()).unwrap()).unwrap();
+    assert!(end.recv_timeout(PATIENCE).expect("the two jobs wait for each other"));
+    gate.open();
+    value(holder);
 }
 
 /// While a job waits, its worker does not start jobs that have nothing to do with it on the same stack.

@@ -214,7 +214,7 @@ impl Deque {
         let lifted = unsafe { self.0.extract(mark(n as usize).as_ptr()) }?;
         // SAFETY: as above, and lifted just now.
         let pushed = unsafe { self.0.push_lifted(lifted) };
-        assert!(pushed.is_ok(), "there is room where the entry came from");
+        assert!(pushed.is_ok(), "no thief of a model is a whole round behind");
         self.pop()
     }
 }

@@ -13,7 +13,7 @@
 //! null there, and a push that finds the entry still in use reports the deque as full.
 
 use crate::job::slot::ResultSlot;
-use crate::sync::{AtomicPtr, AtomicU64, Ordering, UnsafeCell, fence_heavy, fence_light};
+use crate::sync::{AtomicPtr, AtomicU64, Ordering, UnsafeCell, fence_heavy, fence_light, yield_now};
 use crossbeam_utils::CachePadded;
 use std::mem::MaybeUninit;
 use std::ptr::{self, NonNull};
@@ -219,18 +219,22 @@ impl<F> Deque<F> {
             let lifted = taken.lift();
             if ptr::eq(lifted.control, control) { found = Some(lifted) } else { later.push(lifted) }
         }
-        for Lifted { function, control, argument } in later.into_iter().rev() {
-            // SAFETY: the caller is the owner.
-            let pushed = unsafe { self.push(function, control, argument) };
-            assert!(pushed.is_ok(), "these entries were emptied by this call");
+        for mut lifted in later.into_iter().rev() {
+            // SAFETY: the caller is the owner, and has lifted this entry.
+            while let Err(back) = unsafe { self.push_lifted(lifted) } {
+                // A thief has won the entry that is the newest now, and has not moved its job out yet.
+                lifted = back;
+                yield_now();
+            }
         }
         found
     }
 
-    /// Puts a lifted entry back as the newest, to be popped at once.
+    /// Puts a lifted entry back as the newest. There is room for it, but after the last one was popped against a thief the
+    /// ring has moved on by one, to an entry that another thief may still be emptying: then it comes back.
     ///
     /// # Safety
-    /// The caller is the owner, and has lifted an entry since it last pushed.
+    /// The caller is the owner.
     pub(crate) unsafe fn push_lifted(&self, lifted: Lifted<F>) -> Result<(), Lifted<F>> {
         let Lifted { function, control, argument } = lifted;
         // SAFETY: the caller is the owner.

@@ -4,6 +4,7 @@ use super::core::{Class, Core};
 use super::worker::Worker;
 use crate::job::slot::ResultSlot;
 use crate::queue::pool::Link;
+use crate::sync::yield_now;
 use std::ptr::NonNull;
 
 /// Free nodes that a worker keeps at most; above this it gives half back.
@@ -71,41 +72,58 @@ impl Worker {
     /// Makes it possible for a job to wait for `job`: runs it, if it is queued here. `false` when the wait would never
     /// end. Calls `wait` to block otherwise.
     pub(crate) fn wait_inside(&self, job: NonNull<ResultSlot>, wait: impl FnOnce()) -> bool {
-        // SAFETY: this thread alone uses the list, for moments.
-        let suspended = unsafe { &mut *self.suspended.get() };
-        let running = self.running.get().job;
-        if running == job.as_ptr() || suspended.contains(&job.as_ptr()) {
+        if self.is_on_this_stack(job) {
             return false;
         }
-        suspended.push(running);
         self.help(job);
         // SAFETY: the slab's slots live as long as the process.
-        let slot = unsafe { job.as_ref() };
-        let fine = if slot.is_done() {
-            true
-        } else if self.shared.phase.block() {
-            wait();
-            self.shared.phase.unblock();
-            true
-        } else {
-            false
-        };
-        // SAFETY: as above.
-        unsafe { &mut *self.suspended.get() }.pop();
-        fine
+        if unsafe { job.as_ref() }.is_done() {
+            return true;
+        }
+        if !self.shared.phase.block() {
+            return false;
+        }
+        wait();
+        self.shared.phase.unblock();
+        true
     }
 
-    /// Runs `job` if it is in this worker's deque: it, and nothing that came later.
+    /// Waits for a job that others than this engine's workers run. It cannot be refused, but it counts: others that wait
+    /// for jobs of this engine must know that this worker runs none.
+    pub(crate) fn wait_outside(&self, wait: impl FnOnce()) {
+        self.shared.phase.block_anyway();
+        wait();
+        self.shared.phase.unblock();
+    }
+
+    /// Whether `job` is running on this stack, or suspended further down: it ends only after the running one.
+    fn is_on_this_stack(&self, job: NonNull<ResultSlot>) -> bool {
+        // SAFETY: this thread alone uses the list, for moments.
+        let suspended = unsafe { &*self.suspended.get() };
+        self.running.get().job == job.as_ptr() || suspended.contains(&job.as_ptr())
+    }
+
+    /// Runs `job` if it is in this worker's deque: it, and nothing that came later. The running job is suspended meanwhile.
     pub(crate) fn help(&self, job: NonNull<ResultSlot>) {
+        if self.is_on_this_stack(job) {
+            return;
+        }
         // SAFETY: this thread is the owner.
-        let Some(lifted) = (unsafe { self.me().deque.extract(job.as_ptr()) }) else { return };
+        let Some(mut lifted) = (unsafe { self.me().deque.extract(job.as_ptr()) }) else { return };
         // SAFETY: this thread is the owner, and lifted an entry just now.
-        let pushed = unsafe { self.me().deque.push_lifted(lifted) };
-        assert!(pushed.is_ok(), "there is room where the entry came from");
+        while let Err(back) = unsafe { self.me().deque.push_lifted(lifted) } {
+            // A thief has won the entry that is the newest now, and has not moved its job out yet: a few instructions.
+            lifted = back;
+            yield_now();
+        }
         // SAFETY: this thread is the owner. A thief may be faster: then the job runs elsewhere.
         if let Some(taken) = unsafe { self.me().deque.pop() } {
             let outer = self.running.get();
+            // SAFETY: this thread alone uses the list, for moments.
+            unsafe { &mut *self.suspended.get() }.push(outer.job);
             self.run_one(taken);
+            // SAFETY: as above.
+            unsafe { &mut *self.suspended.get() }.pop();
             self.set_running(outer);
         }
     }

@@ -121,6 +121,12 @@ impl Phase {
         true
     }
 
+    /// This worker is about to block for something that its engine does not run.
+    pub(crate) fn block_anyway(&self) {
+        // Ordering: Relaxed, counter only.
+        self.blocked.fetch_add(1, Ordering::Relaxed);
+    }
+
     pub(crate) fn unblock(&self) {
         // Ordering: Relaxed, counter only.
         self.blocked.fetch_sub(1, Ordering::Relaxed);
