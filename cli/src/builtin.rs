@@ -1,6 +1,7 @@
 //! The functions that `map` knows: each folds the chunks of a file into one line.
 
 mod checksum;
+mod gzip;
 mod wc;
 
 use crate::walk::STDIN;
@@ -24,6 +25,8 @@ pub(crate) enum Builtin {
     /// Lines, words and bytes, as `wc` prints one file: right-aligned to the digits of the bytes; words are what ASCII
     /// white space separates
     Wc,
+    /// Bytes of the file as a gzip file of level 6 without a name, two spaces, name; within a few percent of gzip's own
+    GzipSize,
 }
 
 /// What a function found in one file.
@@ -47,6 +50,7 @@ impl Builtin {
             Builtin::Sha256 => "sha256",
             Builtin::Crc32 => "crc32",
             Builtin::Wc => "wc",
+            Builtin::GzipSize => "gzip-size",
         }
     }
 
@@ -56,6 +60,7 @@ impl Builtin {
             Builtin::Sha256 => fold::<checksum::Sha256>(path),
             Builtin::Crc32 => fold::<checksum::Crc32>(path),
             Builtin::Wc => fold::<wc::Wc>(path),
+            Builtin::GzipSize => fold::<gzip::GzipSize>(path),
         }
     }
 }

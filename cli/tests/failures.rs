@@ -59,8 +59,11 @@ fn a_read_that_fails_half_way_prints_no_result() {
 fn usage_errors_name_the_choices_and_exit_with_2() {
     let folder = tempdir().expect("a folder");
     let cases: [(&[&str], &[&str]); 6] = [
-        (&["sha265", "x"], &["'sha265'", "[possible values: sha256, crc32, wc]", "similar value exists: 'sha256'"]),
-        (&["md5", "x"], &["'md5'", "[possible values: sha256, crc32, wc]"]),
+        (
+            &["sha265", "x"],
+            &["'sha265'", "[possible values: sha256, crc32, wc, gzip-size]", "similar value exists: 'sha256'"],
+        ),
+        (&["md5", "x"], &["'md5'", "[possible values: sha256, crc32, wc, gzip-size]"]),
         (&["sha256"], &["<INPUT>...", "--help"]),
         (&[], &["<FUNCTION>", "<INPUT>..."]),
         (&["--jobs", "0", "sha256", "x"], &["'0'", "--jobs", "1..=1024"]),

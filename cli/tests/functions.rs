@@ -68,6 +68,23 @@ fn wc_is_that_of_wc_for_each_file() {
 }
 
 #[test]
+fn gzip_size_is_near_that_of_gzip() {
+    let folder = tempdir().expect("a folder");
+    write(folder.path(), "empty", "");
+    write(folder.path(), "noise", noise(300_001));
+    write(folder.path(), "text", "some words and lines\n".repeat(40_000));
+    for name in ["empty", "noise", "text"] {
+        let want = text(&shell(folder.path(), &format!("gzip -6nc {name} | wc -c")));
+        let want: f64 = want.trim().parse().expect("a number");
+        let got = text(&map(folder.path(), ["gzip-size", name]));
+        let (size, printed) = got.split_once("  ").expect("two spaces");
+        assert_eq!(printed, format!("{name}\n"));
+        let size: f64 = size.parse().expect("a number");
+        assert!((size - want).abs() <= 20.0 + want * 0.1, "{name}: {size}, gzip has {want}");
+    }
+}
+
+#[test]
 fn standard_input_is_an_input() {
     let folder = tempdir().expect("a folder");
     write(folder.path(), "file", noise(300_000));
