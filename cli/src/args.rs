@@ -19,6 +19,28 @@ pub(crate) struct Args {
 pub(crate) enum Command {
     Map(Map),
     Bench(Bench),
+    Completions(Completions),
+    Man(Man),
+}
+
+/// Print a script that completes this command in a shell
+///
+/// For bash: layshaft completions bash > ~/.local/share/bash-completion/completions/layshaft
+#[derive(Debug, clap::Args)]
+pub(crate) struct Completions {
+    /// The shell
+    #[arg(value_enum)]
+    pub(crate) shell: clap_complete::Shell,
+}
+
+/// Print the manual page of this command, or of one of its subcommands
+///
+/// To read it: layshaft man map | man -l -
+#[derive(Debug, clap::Args)]
+pub(crate) struct Man {
+    /// The subcommand [default: the command itself]
+    #[arg(value_name = "COMMAND")]
+    pub(crate) command: Option<String>,
 }
 
 /// Run a built-in function on every file, and print one line a file in input order
@@ -46,6 +68,10 @@ pub(crate) struct Map {
     /// Print no summary
     #[arg(long, short)]
     pub(crate) quiet: bool,
+
+    /// Print the engine's own figures at the end, on standard error: a line a worker
+    #[arg(long)]
+    pub(crate) stats: bool,
 }
 
 /// Measure the engine on this machine

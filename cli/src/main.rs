@@ -1,6 +1,7 @@
 //! The `layshaft` command: arguments, printing and wiring around the engine.
 #![forbid(unsafe_code)]
 
+mod about;
 mod args;
 mod bench;
 mod builtin;
@@ -30,6 +31,8 @@ fn main() -> ExitCode {
     ExitCode::from(match &args.command {
         args::Command::Map(options) => map::run(options),
         args::Command::Bench(options) => bench::run(options),
+        args::Command::Completions(options) => about::completions(options),
+        args::Command::Man(options) => about::man(options),
     })
 }
 

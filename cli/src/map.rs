@@ -3,9 +3,9 @@
 use crate::run::{self, Run};
 use crate::summary::Summary;
 use crate::{EXIT_JOB_FAILED, EXIT_USAGE, args, complain, walk};
-use layshaft::Shutdown;
+use layshaft::{Shutdown, Stats, WorkerStats};
 use std::error::Error;
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Write};
 use std::time::{Duration, Instant};
 
 /// Runs the command; its exit code.
@@ -36,7 +36,24 @@ pub(crate) fn run(options: &args::Map) -> u8 {
         let steals = engine.stats().total().steals;
         complain(io::stderr(), Summary { tally, took: started.elapsed(), steals });
     }
+    if options.stats {
+        io::stderr().write_all(figures(&engine.stats()).as_bytes()).unwrap_or_default();
+    }
     if failed { EXIT_JOB_FAILED } else { 0 }
+}
+
+/// A line a worker, and one of their sums.
+fn figures(stats: &Stats) -> String {
+    let line = |name: &str, worker: &WorkerStats| {
+        let WorkerStats { jobs, panicked, claims, steals, parks, wakes, .. } = *worker;
+        format!("{name:<8} {jobs:>9} {panicked:>9} {claims:>9} {steals:>9} {parks:>9} {wakes:>9}\n")
+    };
+    let mut text = format!(
+        "{:<8} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9}\n",
+        "worker", "jobs", "panicked", "claims", "steals", "parks", "wakes"
+    );
+    text.extend(stats.workers.iter().enumerate().map(|(i, worker)| line(&i.to_string(), worker)));
+    text + &line("total", &stats.total())
 }
 
 /// Nobody reads on: the reader has what it wanted, as with `head`. Anything else is an error.

@@ -22,6 +22,18 @@ fn the_summary_counts_the_run() {
 }
 
 #[test]
+fn stats_are_a_line_a_worker() {
+    let folder = tempfile::tempdir().expect("a folder for the test");
+    (0..5).for_each(|n| common::write(folder.path(), format!("{n}"), "x"));
+    let output = run(layshaft(folder.path(), ["map", "--quiet", "--stats", "--jobs", "2", "crc32", "."]));
+    let printed = text(&output.stderr);
+    let first_words: Vec<&str> = printed.lines().filter_map(|line| line.split_whitespace().next()).collect();
+    assert_eq!(first_words, ["worker", "0", "1", "total"]);
+    let total: Vec<&str> = printed.lines().last().unwrap_or_default().split_whitespace().collect();
+    assert_eq!(total[1], "5", "{printed}");
+}
+
+#[test]
 fn quiet_prints_errors_only() {
     let folder = tempdir().expect("a folder");
     write(folder.path(), "a", "12345");
