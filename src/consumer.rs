@@ -172,8 +172,8 @@ impl<A, R> ConsumerSet<A, R> {
                 let waiting = unsafe { waiting(&core) };
                 let mut lists = waiting.lists.lock();
                 if lists.parked.remove(&ticket).is_some() {
-                    // Ordering: SeqCst like every change of the count.
-                    waiting.parked.fetch_sub(1, Ordering::SeqCst);
+                    // Ordering: Relaxed, under the lock; `announce` may not miss an increment, but a decrement.
+                    waiting.parked.fetch_sub(1, Ordering::Relaxed);
                 }
             }
         }

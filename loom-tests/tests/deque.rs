@@ -94,3 +94,32 @@ fn taken_out_of_the_middle() {
         check(&deque, thieves, got, 3);
     });
 }
+
+/// A thief reads the end that a pop stored: it must see what was pushed before that pop.
+#[test]
+fn stolen_after_a_pop() {
+    explore("deque, a pop against a thief that came before it", Threads::Two, || {
+        let deque = Arc::new(Deque::new());
+        let thieves = vec![thief(&deque, 2)];
+        let mut got = Vec::new();
+        for n in [1, 3] {
+            assert!(deque.push(n) && deque.push(n + 1));
+            got.extend(deque.pop());
+        }
+        check(&deque, thieves, got, 4);
+    });
+}
+
+/// The owner takes an entry again that a thief has emptied. It passes no fence in between.
+#[test]
+fn emptied_and_filled_again() {
+    explore("deque, an entry emptied by a thief is filled again", Threads::Two, || {
+        let deque = Arc::new(Deque::new());
+        (1..=4).for_each(|n| assert!(deque.push(n)));
+        let thieves = vec![thief(&deque, 1)];
+        // Without this loom does not try the thief first.
+        thread::yield_now();
+        let pushed = 4 + u64::from(deque.push(5));
+        check(&deque, thieves, Vec::new(), pushed);
+    });
+}

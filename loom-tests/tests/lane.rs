@@ -156,3 +156,78 @@ fn closed_at_the_end_of_a_block() {
         assert_eq!(queue.blocks_out(), 0, "a closed and empty lane keeps no block");
     });
 }
+
+/// A block is filled again only after the slowest claimer has moved its job out.
+#[test]
+fn a_block_used_again() {
+    explore("lane, a slow claimer against the reuse of its block", Threads::Two, || {
+        let queue = Arc::new(Queue::new());
+        (0..2).for_each(|n| assert!(queue.push(Track::new(n)).is_ok()));
+        let slow = claimer_of(&queue, 1);
+        let mut got: Vec<u32> = (0..2).flat_map(|_| queue.claim(1)).map(Item::into_inner).collect();
+        (2..5).for_each(|n| assert!(queue.push(Track::new(n)).is_ok()));
+        got.extend(slow.join().unwrap());
+        got.extend(drain(&queue));
+        got.sort_unstable();
+        assert_eq!(got, [0, 1, 2, 3, 4]);
+    });
+}
+
+/// Claims one job at a time.
+fn claimer_of(queue: &Arc<Queue<Item>>, times: usize) -> thread::JoinHandle<Vec<u32>> {
+    let queue = Arc::clone(queue);
+    thread::spawn(move || (0..times).flat_map(|_| queue.claim(1)).map(Item::into_inner).collect())
+}
+
+/// A block that comes back uncleared is cleared before a claimer looks into it, whoever moved the head there.
+#[test]
+fn cleared_before_it_is_entered() {
+    explore("lane, two claimers enter a block that was used before", Threads::Three, || {
+        let queue = Arc::new(Queue::new());
+        (0..3).for_each(|n| assert!(queue.push(Track::new(n)).is_ok()));
+        let mut got = drain(&queue);
+        let claimers = [claimer_of(&queue, 2), claimer_of(&queue, 1)];
+        assert!(queue.push(Track::new(3)).is_ok());
+        claimers.into_iter().for_each(|claimer| got.extend(claimer.join().unwrap()));
+        got.extend(drain(&queue));
+        assert_eq!(got, [0, 1, 2, 3]);
+    });
+}
+
+/// Who retires finds the blocks at both ends, though it saw none of them being made.
+#[test]
+fn retired_by_a_stranger() {
+    explore("lane, retire against the first block", Threads::Two, || {
+        let queue = Arc::new(Queue::new());
+        let retirer = {
+            let queue = Arc::clone(&queue);
+            thread::spawn(move || queue.retire())
+        };
+        (0..2).for_each(|n| assert!(queue.push(Track::new(n)).is_ok()));
+        let mut got: Vec<u32> = queue.claim(2).into_iter().map(Item::into_inner).collect();
+        retirer.join().unwrap();
+        got.extend(drain(&queue));
+        assert_eq!(got, [0, 1]);
+    });
+}
+
+/// Who retires may move the tail on to a block that a producer has just linked: another producer finds that block.
+#[test]
+fn retired_between_two_producers() {
+    explore("lane, retire against two producers", Threads::Three, || {
+        let queue = Arc::new(Queue::new());
+        assert!(queue.push(Track::new(0)).is_ok());
+        let mut got = drain(&queue);
+        let pusher = producer(&queue, 1..2);
+        let retirer = {
+            let queue = Arc::clone(&queue);
+            thread::spawn(move || queue.retire())
+        };
+        assert!(queue.push(Track::new(2)).is_ok());
+        pusher.join().unwrap();
+        retirer.join().unwrap();
+        got.extend(drain(&queue));
+        got.sort_unstable();
+        assert_eq!(got, [0, 1, 2]);
+    });
+}

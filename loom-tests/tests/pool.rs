@@ -114,6 +114,18 @@ fn a_chain_that_another_thread_moves() {
     });
 }
 
+/// The link from a piece that a reader holds to a new one is written by a spill.
+#[test]
+fn a_chain_that_is_spilled() {
+    explore("pool, refill against a spill of a new piece", Threads::Two, || {
+        let stack = with_free(1, 1);
+        let reader = spawn(&stack, |stack| stack.refill(2));
+        let (old, new) = (stack.get(), stack.get());
+        stack.spill(vec![old, new]);
+        check(&stack, reader.join().unwrap(), 2);
+    });
+}
+
 /// Two threads need the table's next segment at once.
 #[test]
 fn two_grow_a_segment() {

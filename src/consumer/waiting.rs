@@ -162,8 +162,8 @@ impl<S: Stored, R> Untyped<S, R> {
         let waiting = unsafe { waiting(core) };
         let sets = {
             let mut lists = waiting.lists.lock();
-            // Ordering: SeqCst like every change of the count.
-            waiting.parked.store(0, Ordering::SeqCst);
+            // Ordering: Relaxed, under the lock; `announce` may not miss an increment, but a decrement.
+            waiting.parked.store(0, Ordering::Relaxed);
             std::mem::take(&mut lists.parked)
         };
         sets.into_values().for_each(|set| set.rouse());
@@ -178,8 +178,8 @@ impl<S> Jobless<S> {
         }
         let mut returned = self.returned.lock();
         let job = returned[priority.index()].pop_front()?;
-        // Ordering: SeqCst, as in `put_back`; under the lock, so that the count is never behind.
-        self.waiting.returned.fetch_sub(1, Ordering::SeqCst);
+        // Ordering: Relaxed, under the lock, so that the count is never behind; `is_empty` may miss a decrement.
+        self.waiting.returned.fetch_sub(1, Ordering::Relaxed);
         Some(job)
     }
 }
@@ -238,8 +238,8 @@ pub(super) unsafe fn apply_rule(core: &Core, mut over: usize) {
             lists.wakes -= over;
             while lists.wakes < queued(core) {
                 let Some(parked) = lists.parked.pop_last() else { break };
-                // Ordering: SeqCst like every change of the count.
-                waiting.parked.fetch_sub(1, Ordering::SeqCst);
+                // Ordering: Relaxed, as in `closed`.
+                waiting.parked.fetch_sub(1, Ordering::Relaxed);
                 lists.wakes += 1;
                 woken.push(parked);
             }

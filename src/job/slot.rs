@@ -521,7 +521,7 @@ impl ResultSlot {
         }
         // SAFETY: REGISTERING gives the value's place to the handle, and every place has room for a waker.
         this.value.with_mut(|_| unsafe { Self::value_ptr(slot).cast::<Waker>().write(waker) });
-        // Ordering: Release, pairs with the Acquire of `complete_slow` or of our own `unregister`.
+        // Ordering: Release, pairs with the Acquire of `complete_slow`.
         this.state().store(WAKER, Ordering::Release);
         Poll::Pending
     }
@@ -530,8 +530,8 @@ impl ResultSlot {
     fn unregister(slot: NonNull<ResultSlot>) -> Option<Waker> {
         // SAFETY: the slab's slots live as long as the process.
         let this = unsafe { slot.as_ref() };
-        // Ordering: Acquire, pairs with the Release in `poll`; Relaxed on failure, there is no waker.
-        this.state().compare_exchange(WAKER, REGISTERING, Ordering::Acquire, Ordering::Relaxed).ok()?;
+        // Ordering: Relaxed, the handle's side alone writes WAKER, so it has seen what it wrote before.
+        this.state().compare_exchange(WAKER, REGISTERING, Ordering::Relaxed, Ordering::Relaxed).ok()?;
         // SAFETY: REGISTERING gives the value's place to the handle; WAKER said that a waker is in it.
         let waker = unsafe { Self::take_waker(slot) };
         // Ordering: Release, so that the job's write comes after our read.

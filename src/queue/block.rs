@@ -31,7 +31,7 @@ impl<S> JobSlot<S> {
     pub(crate) fn publish(&self, control: *mut ResultSlot, argument: S) {
         // SAFETY: the slot is reserved for this call alone, and nobody reads before the store below.
         self.argument.with_mut(|p| unsafe { p.cast::<S>().write(argument) });
-        // Ordering: Release, pairs with the Acquire in `Lane::claim` and `JobSlot::take`.
+        // Ordering: Release, pairs with the Acquire in `Lane::published`.
         self.control.store(control, Ordering::Release);
     }
 
@@ -48,8 +48,8 @@ impl<S> JobSlot<S> {
     /// The caller has claimed the slot and takes each job once.
     #[inline(always)]
     pub(crate) unsafe fn take(&self) -> (*mut ResultSlot, S) {
-        // Ordering: Acquire, pairs with `publish`.
-        let control = self.control.load(Ordering::Acquire);
+        // Ordering: Relaxed, the claimer acquired it in `Lane::published`; a revoker has that through the claim.
+        let control = self.control.load(Ordering::Relaxed);
         debug_assert!(!control.is_null(), "a claim covers published slots only");
         // SAFETY: published, claimed by the caller, and moved out once.
         (control, self.argument.with(|p| unsafe { p.cast::<S>().read() }))
@@ -178,8 +178,9 @@ impl<S> Shape<S> {
         if (before + n) % UNUSED == Self::CAPACITY as u32 + 2 {
             // From here on a producer that still holds this block as its lane's last one may link a successor, which
             // then waits for the block's next use; see `Lane`.
-            // Ordering: Release, so that such a link comes after all reads of the old one; published by the pool.
-            header.next.store(NIL, Ordering::Release);
+            // Ordering: Relaxed, published by the pool. All that moved an end over the old link come before this (the
+            // count above), so coherence keeps a later link from them.
+            header.next.store(NIL, Ordering::Relaxed);
             pool.put(block.cast());
         }
     }

@@ -213,7 +213,7 @@ impl Lane {
     pub(crate) fn claim<S>(&self, pool: &Pool, max: usize) -> Claim {
         let mut began = false;
         loop {
-            // Ordering: Acquire, pairs with the exchanges below and in `follow`: the block is the lane's.
+            // Ordering: Acquire, pairs with the exchange in `follow`: the block is the lane's.
             let head = Cursor(self.head.load(Ordering::Acquire));
             let start = head.offset();
             if start == Shape::<S>::CAPACITY || !head.has_block() {
@@ -235,9 +235,9 @@ impl Lane {
                 return Claim::Nothing;
             }
             let to = head.advance(len);
-            // Ordering: AcqRel, Acquire because the block may have been entered by another claimer, Release so that the
-            // next claimer's view of this block includes ours; Relaxed on failure, the loop loads again.
-            if self.head.compare_exchange(head.0, to.0, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+            // Ordering: Relaxed, the load above acquired the block, no value of the word comes back, and the exchange goes
+            // on with the release of the one that moved the head there; Relaxed on failure, the loop loads again.
+            if self.head.compare_exchange(head.0, to.0, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
                 return Claim::Jobs(Span { block, start, len, began });
             }
             spin_loop();
@@ -261,8 +261,8 @@ impl Lane {
     #[inline(never)]
     fn follow<S>(&self, pool: &Pool, head: Cursor) -> Follow {
         let Some(next) = self.next_of(pool, head) else { return Follow::End };
-        // Ordering: AcqRel, as in `claim`; Relaxed on failure: somebody else moved it.
-        if self.head.compare_exchange(head.0, head.follow(next).0, Ordering::AcqRel, Ordering::Relaxed).is_err() {
+        // Ordering: Release, hands on the block that `next_of` acquired; Relaxed on failure: somebody else moved it.
+        if self.head.compare_exchange(head.0, head.follow(next).0, Ordering::Release, Ordering::Relaxed).is_err() {
             return Follow::Raced;
         }
         if head.has_block() {
@@ -292,13 +292,14 @@ impl Lane {
     /// Reserves the rest of the block as a producer would and claims it as a worker would, without publishing anything in
     /// between, then links [`RETIRED`] where a producer would link the next block.
     pub(crate) fn retire<S>(&self, pool: &Pool) -> bool {
-        // Ordering: Acquire, pairs with the Release below: one at a time.
-        if self.retiring.swap(true, Ordering::Acquire) {
+        // Ordering: Relaxed, one at a time; what the other did is checked by the exchanges on the two ends, whose values
+        // do not come back.
+        if self.retiring.swap(true, Ordering::Relaxed) {
             return false;
         }
         let retired = self.retire_alone::<S>(pool);
-        // Ordering: Release, as above.
-        self.retiring.store(false, Ordering::Release);
+        // Ordering: Relaxed, as above.
+        self.retiring.store(false, Ordering::Relaxed);
         retired
     }
 
@@ -339,8 +340,8 @@ impl Lane {
         let link = unsafe { &block.as_ref().next };
         // Ordering: AcqRel and Acquire, as in `extend`.
         let linked = link.compare_exchange(NIL, RETIRED, Ordering::AcqRel, Ordering::Acquire);
-        // Ordering: AcqRel, as in `claim`; it succeeds, for nobody claims slots that are not published.
-        let claimed = self.head.compare_exchange(head.0, head.advance(rest).0, Ordering::AcqRel, Ordering::Relaxed);
+        // Ordering: Relaxed, as in `claim`; it succeeds, for nobody claims slots that are not published.
+        let claimed = self.head.compare_exchange(head.0, head.advance(rest).0, Ordering::Relaxed, Ordering::Relaxed);
         debug_assert!(claimed.is_ok(), "a slot was claimed without being published");
         // SAFETY: reserved and claimed above, and not used.
         unsafe { Shape::<S>::finish_unused(pool, block, rest) };
@@ -373,8 +374,9 @@ impl Lane {
     /// Whether nothing is reserved beyond what is claimed; the load that follows `ReadySet::clear`.
     #[inline]
     pub(crate) fn is_empty<S>(&self) -> bool {
-        // Ordering: Acquire; a head that is behind makes the lane look fuller, never emptier.
-        let head = Cursor(self.head.load(Ordering::Acquire));
+        // Ordering: Relaxed; a head that is behind makes the lane look fuller, and one that is beyond the tail that is read
+        // below has passed every job which that tail counts.
+        let head = Cursor(self.head.load(Ordering::Relaxed));
         // The second half of the pair with `reserve`.
         let tail = Cursor(load_after_rmw(&self.tail)).open();
         tail.distance(head, Shape::<S>::CAPACITY) == 0

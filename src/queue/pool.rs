@@ -73,14 +73,15 @@ impl Pool {
     #[inline(always)]
     pub(crate) fn at(&self, index: u32) -> NonNull<Link> {
         let (segment, offset) = Self::place(index);
-        // Ordering: Acquire, pairs with the Release in `segment`; usually the index itself came with that edge.
-        let table = self.segments[segment].load(Ordering::Acquire);
+        // Ordering: Relaxed, `grow` wrote or acquired it before it gave the index out, and every index travels through
+        // Release and Acquire.
+        let table = self.segments[segment].load(Ordering::Relaxed);
         // SAFETY: an index exists only after its segment was installed, and `offset` is below the segment's length.
         let entry = unsafe { table.add(offset) };
         // SAFETY: inside the segment, which lives as long as the pool.
         let entry = unsafe { &*entry };
-        // Ordering: Acquire, pairs with the Release store in `grow`.
-        let piece = entry.load(Ordering::Acquire);
+        // Ordering: Relaxed, as above.
+        let piece = entry.load(Ordering::Relaxed);
         // SAFETY: `grow` stored the piece before it gave the index out.
         unsafe { NonNull::new_unchecked(piece) }
     }
@@ -209,8 +210,8 @@ impl Pool {
             let entry = unsafe { self.segment(segment).add(offset) };
             // SAFETY: inside the segment, which lives as long as the pool.
             let entry = unsafe { &*entry };
-            // Ordering: Release, pairs with the Acquire in `at`.
-            entry.store(piece(i).as_ptr(), Ordering::Release);
+            // Ordering: Relaxed, published with the index, see `at`.
+            entry.store(piece(i).as_ptr(), Ordering::Relaxed);
         }
         if self.per_chunk > 1 {
             rest((piece(1), piece(self.per_chunk - 1)));
@@ -228,7 +229,7 @@ impl Pool {
         let length = (FIRST_SEGMENT as usize) << segment;
         let fresh: Box<[AtomicPtr<Link>]> = (0..length).map(|_| AtomicPtr::new(ptr::null_mut())).collect();
         let fresh = Box::into_raw(fresh);
-        // Ordering: Release, pairs with the Acquire loads here and in `at`; Acquire on failure for the winner's table.
+        // Ordering: Release, pairs with the Acquire load above; Acquire on failure for the winner's table.
         let won =
             self.segments[segment].compare_exchange(ptr::null_mut(), fresh.cast(), Ordering::AcqRel, Ordering::Acquire);
         match won {

@@ -120,8 +120,8 @@ impl<F, B> Claim<F, B> {
             return (true, i + 1);
         }
         // The next revoker starts from here: jobs before it are taken or are being started.
-        // Ordering: Release, as in `start`.
-        self.hot.cursor.store(taken.resume, Ordering::Release);
+        // Ordering: Relaxed, under the lock: a revoker that reads it holds the lock after us.
+        self.hot.cursor.store(taken.resume, Ordering::Relaxed);
         // Ordering: Relaxed, under the lock.
         self.hot.revoked.store(false, Ordering::Relaxed);
         (i < taken.frozen, taken.resume)
@@ -130,8 +130,8 @@ impl<F, B> Claim<F, B> {
     /// Closes the claim. Owner only.
     #[inline(always)]
     pub(crate) fn close(&self) {
-        // Ordering: Release, ordered before the load of `revoked` by the fences.
-        self.hot.cursor.store(IDLE, Ordering::Release);
+        // Ordering: Relaxed, who reads it reads nothing else; ordered before the load of `revoked` by the fences.
+        self.hot.cursor.store(IDLE, Ordering::Relaxed);
         fence_light();
         // Ordering: Relaxed, as in `start`.
         if self.hot.revoked.load(Ordering::Relaxed) {

@@ -204,8 +204,8 @@ impl Core {
 
     #[inline(always)]
     pub(crate) fn body_ptr(&self) -> *mut () {
-        // Ordering: Acquire, pairs with the Release in `drop_body`.
-        self.body.load(Ordering::Acquire)
+        // Ordering: Relaxed, set before the core was shared, and cleared when nobody looks any more.
+        self.body.load(Ordering::Relaxed)
     }
 
     /// Refuses every later submit. The caller holds the registry's lock (see `make_side`), and calls
@@ -222,8 +222,8 @@ impl Core {
 
     /// Drops the body. Nothing runs the function any more.
     pub(crate) fn drop_body(&self) {
-        // Ordering: AcqRel, exactly one caller gets the pointer.
-        let body = self.body.swap(ptr::null_mut(), Ordering::AcqRel);
+        // Ordering: Relaxed, exactly one caller gets the pointer; that all runs are over is the caller's to know.
+        let body = self.body.swap(ptr::null_mut(), Ordering::Relaxed);
         if !body.is_null() {
             // SAFETY: the vtable was made for this body, and the swap gave it to this call alone.
             let dropped = catch_unwind(AssertUnwindSafe(|| unsafe { (self.vtable.drop_body)(body) }));

@@ -177,8 +177,8 @@ impl<F> Deque<F> {
     /// Takes the oldest entry.
     pub(crate) fn steal(&self) -> Option<Taken<'_, F>> {
         loop {
-            // Ordering: Acquire, pairs with the exchanges of other thieves.
-            let top = self.top.load(Ordering::Acquire);
+            // Ordering: Relaxed, the heavy fence below comes before everything that depends on it.
+            let top = self.top.load(Ordering::Relaxed);
             // Ordering: Relaxed, a hint that saves the heavy fence.
             if top >= self.bottom.load(Ordering::Relaxed) {
                 return None;
@@ -202,8 +202,8 @@ impl<F> Deque<F> {
     pub(crate) unsafe fn extract(&self, control: *mut ResultSlot) -> Option<Lifted<F>> {
         // Ordering: Relaxed, only the owner writes it.
         let bottom = self.bottom.load(Ordering::Relaxed);
-        // Ordering: Acquire, pairs with the exchange in `steal`.
-        let top = self.top.load(Ordering::Acquire);
+        // Ordering: Relaxed, where to look: what is still there is decided by the pops below.
+        let top = self.top.load(Ordering::Relaxed);
         // Ordering: Relaxed, the owner wrote it; a thief may take it meanwhile, and then it is not found below.
         let is_it = |i: &u64| ptr::eq(self.entry(*i).control.load(Ordering::Relaxed), control);
         let newest_first = (top..bottom).rev();
@@ -252,11 +252,12 @@ impl<F> Deque<F> {
 
     /// Whether any entry refers to `function`, for a caller who knows that none is being added.
     pub(crate) fn mentions(&self, function: *const F) -> bool {
-        // Ordering: Acquire, pairs with the owner's Release stores of `bottom` and the thieves' exchanges.
-        let top = self.top.load(Ordering::Acquire);
-        // Ordering: Acquire, as above.
-        let bottom = self.bottom.load(Ordering::Acquire);
-        // Ordering: Relaxed, visible through `bottom`.
+        // Ordering: Relaxed, every push of `function` came before the epochs that the caller has acquired, so it is
+        // visible; a view that is older than the pops since then finds more, never less.
+        let top = self.top.load(Ordering::Relaxed);
+        // Ordering: Relaxed, as above.
+        let bottom = self.bottom.load(Ordering::Relaxed);
+        // Ordering: Relaxed, as above.
         (top..bottom).any(|i| ptr::eq(self.entry(i).function.load(Ordering::Relaxed), function))
     }
 }
