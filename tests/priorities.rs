@@ -115,6 +115,27 @@ fn nested_jobs_are_normal() {
     assert_eq!(order.len(), 8);
 }
 
+/// A job that waits runs what it waits for on its own stack, and nothing else, however urgent.
+#[test]
+fn a_waiting_job_runs_no_high_one() {
+    let _watch = watchdog("a job that waits while a high one is queued");
+    let engine = engine(1);
+    let log = Log::default();
+    let (urgent, inner) = (noting(&engine, "urgent", &log), noting(&engine, "inner", &log));
+    let own = Arc::clone(&log);
+    let outer = engine
+        .function("outer", move |(): ()| {
+            let handle = inner.submit(0).unwrap();
+            send(&urgent, High, 0);
+            handle.wait().unwrap();
+            own.lock().unwrap().push("outer".to_owned());
+        })
+        .unwrap();
+    value(outer.submit(()).unwrap());
+    engine.shutdown(Shutdown::Drain);
+    assert_eq!(noted(&log), ["inner0", "outer", "urgent0"]);
+}
+
 /// A panic in a high job between two jobs of a claim concerns nobody else.
 #[test]
 fn a_high_job_that_panics_harms_nobody() {

@@ -304,6 +304,9 @@ where
                 // SAFETY: moved out above.
                 unsafe { Self::run_apart(worker, core, body, control, stored) };
             }
+            if budget.get() == 0 {
+                return None;
+            }
             worker.run_urgent_first();
             taken = worker.pop(budget)?;
             if !ptr::eq(taken.function().as_ptr(), core) || worker.is_discarding() {

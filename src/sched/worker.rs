@@ -352,7 +352,6 @@ impl Worker {
         let next = Cell::new(None);
         self.catch_each(|| {
             while let Some(taken) = next.take().or_else(|| self.pop(&budget)) {
-                self.run_urgent_first();
                 next.set(self.run_taken(taken, &budget));
             }
         });
