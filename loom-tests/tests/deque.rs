@@ -123,3 +123,20 @@ fn emptied_and_filled_again() {
         check(&deque, thieves, Vec::new(), pushed);
     });
 }
+
+/// Entries that the owner has lifted and puts back are not overlooked: their function would be freed under them.
+#[test]
+fn lifted_entries_are_mentioned() {
+    explore("deque, lifted entries against the collector", Threads::Two, || {
+        let deque = Arc::new(Deque::new());
+        (1..=3).for_each(|n| assert!(deque.push(n)));
+        let collector = {
+            let deque = Arc::clone(&deque);
+            thread::spawn(move || assert!(deque.mentions() && deque.mentions(), "a job was overlooked"))
+        };
+        assert_eq!(deque.help(1), Some(1));
+        collector.join().unwrap();
+        assert_eq!((deque.pop(), deque.pop()), (Some(3), Some(2)));
+        assert!(!deque.mentions());
+    });
+}

@@ -208,6 +208,11 @@ impl Deque {
         self.0.steal().map(Self::empty)
     }
 
+    /// Whether any entry is there, as the collector of removed functions asks.
+    pub fn mentions(&self) -> bool {
+        self.0.mentions(NonNull::dangling().as_ptr())
+    }
+
     /// Makes `n` the newest entry and pops it, as a job does that waits for another.
     pub fn help(&self, n: u64) -> Option<u64> {
         // SAFETY: the model calls it on the owner's thread.

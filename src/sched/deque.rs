@@ -29,6 +29,8 @@ pub(crate) struct Deque<F> {
     top: CachePadded<AtomicU64>,
     /// One past the newest entry; only the owner writes it.
     bottom: CachePadded<AtomicU64>,
+    /// Odd while the owner has entries in its hands that it will put back (`extract`), which `mentions` cannot see.
+    lifts: AtomicU64,
     entries: Box<[Entry<F>; CAPACITY]>,
 }
 
@@ -105,6 +107,7 @@ impl<F> Deque<F> {
             // One, so that `bottom - 1` never wraps.
             top: CachePadded::new(AtomicU64::new(1)),
             bottom: CachePadded::new(AtomicU64::new(1)),
+            lifts: AtomicU64::new(0),
             entries,
         }
     }
@@ -211,6 +214,10 @@ impl<F> Deque<F> {
         if above == bottom - top {
             return None;
         }
+        // Ordering: Relaxed, only the owner writes it.
+        let lifts = self.lifts.load(Ordering::Relaxed);
+        // Ordering: Relaxed, before the Release stores of `bottom` below, through which `mentions` sees it.
+        self.lifts.store(lifts + 1, Ordering::Relaxed);
         let mut later = Vec::with_capacity(above as usize);
         let mut found = None;
         while found.is_none() && later.len() as u64 <= above {
@@ -227,6 +234,8 @@ impl<F> Deque<F> {
                 yield_now();
             }
         }
+        // Ordering: Release, pairs with the Acquire in `mentions`: what was put back is visible.
+        self.lifts.store(lifts + 2, Ordering::Release);
         found
     }
 
@@ -250,14 +259,25 @@ impl<F> Deque<F> {
         top >= self.bottom.load(Ordering::Relaxed)
     }
 
-    /// Whether any entry refers to `function`, for a caller who knows that none is being added.
+    /// Whether any entry refers to `function`, for a caller who knows that none is being added. May say yes when it cannot
+    /// know, because the owner is moving entries about.
     pub(crate) fn mentions(&self, function: *const F) -> bool {
+        // Ordering: Acquire, pairs with the Release in `extract`: what was put back by then is visible.
+        let lifts = self.lifts.load(Ordering::Acquire);
+        if lifts % 2 == 1 || self.holds_entry_of(function) {
+            return true;
+        }
+        // Ordering: Relaxed, after the Acquire of `bottom`: if that saw the owner lift entries, so does this.
+        self.lifts.load(Ordering::Relaxed) != lifts
+    }
+
+    fn holds_entry_of(&self, function: *const F) -> bool {
         // Ordering: Relaxed, every push of `function` came before the epochs that the caller has acquired, so it is
         // visible; a view that is older than the pops since then finds more, never less.
         let top = self.top.load(Ordering::Relaxed);
-        // Ordering: Relaxed, as above.
-        let bottom = self.bottom.load(Ordering::Relaxed);
-        // Ordering: Relaxed, as above.
+        // Ordering: Acquire, pairs with the owner's Release stores while it lifts, see `mentions`.
+        let bottom = self.bottom.load(Ordering::Acquire);
+        // Ordering: Relaxed, as for `top`.
         (top..bottom).any(|i| ptr::eq(self.entry(i).function.load(Ordering::Relaxed), function))
     }
 }
