@@ -232,6 +232,7 @@ where
         if !Self::settle(worker, core, priority) && worker.has_sleepers() {
             worker.notify();
         }
+        worker.pass_on_if_last();
         worker.ran(1);
         // SAFETY: the body lives until the engine has ended, and this worker is part of it.
         let body = unsafe { &*core.body_ptr().cast::<F>() };
@@ -251,9 +252,9 @@ where
         worker.begin(core);
         loop {
             let caught = catch_unwind(AssertUnwindSafe(|| {
-                loop {
+                while let Some(i) = claim.start(&mut remaining) {
+                    // After the start, so that the rest of the claim can be revoked meanwhile.
                     worker.run_urgent_first();
-                    let Some(i) = claim.start(&mut remaining) else { break };
                     ran += 1;
                     // SAFETY: the claim gave job `i` to this call.
                     let slot = unsafe { Shape::<S>::slot(span.block, i) };

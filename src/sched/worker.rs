@@ -330,6 +330,14 @@ impl Worker {
         self.woke(self.shared.sleep.notify());
     }
 
+    /// Passes on what else there is, if this worker was the last searcher.
+    #[inline(always)]
+    pub(crate) fn pass_on_if_last(&self) {
+        if self.announce.get() {
+            self.pass_on();
+        }
+    }
+
     /// The last searcher found something; whoever submitted meanwhile relied on a searcher.
     #[cold]
     pub(super) fn pass_on(&self) {
