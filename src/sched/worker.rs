@@ -342,7 +342,9 @@ impl Worker {
     #[cold]
     pub(super) fn pass_on(&self) {
         self.announce.set(false);
-        if self.sees_work() {
+        // What others have claimed and not started may get stuck: somebody must watch it.
+        let is_unwatched = || !self.shared.phase.has_watcher() && self.others().any(|w| w.claim.glance().is_some());
+        if self.sees_work() || is_unwatched() {
             self.notify();
         }
     }
