@@ -17,7 +17,7 @@ fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
     // Many jobs in one call; the results come in the order of the arguments.
     let lines = ["one", "two words", "three more words"];
     let batch = words.submit_batch(lines.map(str::to_owned))?;
-    let counts = batch.wait().into_iter().collect::<Result<Vec<_>, JobError>>()?;
+    let counts = batch.wait().into_iter().collect::<Result<Vec<_>, _>>()?;
     println!("a batch counted {counts:?}");
 
     // A body may submit jobs and wait for them: the worker runs them itself, or another one comes to help.

@@ -1,6 +1,6 @@
 //! Many jobs in one submit.
 
-use crate::error::{JobError, WaitError};
+use crate::error::WaitError;
 use crate::handle::JobHandle;
 use std::fmt;
 
@@ -28,22 +28,16 @@ impl<R> Batch<R> {
         self.handles.is_empty()
     }
 
-    /// Waits for all results, in the order of the arguments. A wait that is refused (see
-    /// [`WaitError::WouldNeverEnd`]) detaches that job and reports it as [`JobError::Lost`].
-    pub fn wait(self) -> Vec<Result<R, JobError>> {
-        let wait = |handle: JobHandle<R>| {
-            handle.wait().map_err(|error| match error {
-                WaitError::Job(error) => error,
-                WaitError::WouldNeverEnd(_) => JobError::Lost,
-            })
-        };
+    /// Waits for all results, in the order of the arguments. A wait that is refused gives the job's handle back, in
+    /// [`WaitError::WouldNeverEnd`].
+    pub fn wait(self) -> Vec<Result<R, WaitError<R>>> {
         let mut results = Vec::with_capacity(self.handles.len());
         let mut handles = self.handles.into_iter();
         while !handles.as_slice().is_empty() {
             // Waiting for each in turn would be a wake-up a job: one wait for a later one covers those before it.
             let ahead = handles.as_slice().len().min(AHEAD);
             handles.as_slice()[ahead - 1].wait_until_done();
-            results.extend(handles.by_ref().take(ahead).map(wait));
+            results.extend(handles.by_ref().take(ahead).map(JobHandle::wait));
         }
         results
     }

@@ -9,6 +9,9 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+/// Worker threads an engine can have: the sleep state counts them in 16 bits.
+const MAX_WORKERS: usize = 4096;
+
 /// Sets up an [`Engine`]: `Engine::builder().workers(8).start()`.
 #[derive(Debug, Clone)]
 #[must_use = "a builder does nothing until `start`"]
@@ -23,7 +26,7 @@ impl Builder {
         Builder { workers: None, thread_name: "layshaft".to_owned(), drain_deadline: Duration::from_secs(30) }
     }
 
-    /// Worker threads. Default: as many as the process may use cores.
+    /// Worker threads, 1 to 4,096. Default: as many as the process may use cores.
     pub fn workers(mut self, workers: usize) -> Self {
         self.workers = Some(workers);
         self
@@ -45,13 +48,16 @@ impl Builder {
     /// Starts the worker threads.
     ///
     /// # Errors
-    /// [`StartError::NoWorkers`] for `workers(0)`, [`StartError::Spawn`] when a thread cannot be started (those that
+    /// [`StartError::NoWorkers`] for `workers(0)`, [`StartError::TooManyWorkers`] above 4,096, [`StartError::Spawn`] when a thread cannot be started (those that
     /// were are ended again).
     pub fn start(self) -> Result<Engine, StartError> {
         let default = || thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let workers = self.workers.unwrap_or_else(default);
         if workers == 0 {
             return Err(StartError::NoWorkers);
+        }
+        if workers > MAX_WORKERS {
+            return Err(StartError::TooManyWorkers { asked: workers, limit: MAX_WORKERS });
         }
         prepare_fences();
         let shared = Arc::new(Shared::new(workers, self.drain_deadline));

@@ -13,6 +13,14 @@ use std::fmt;
 pub enum StartError {
     /// `workers(0)` was asked for: nothing would ever run. Ask for 1 or more.
     NoWorkers,
+    /// More workers than an engine can have. Threads beyond the number of cores only help when jobs block.
+    #[non_exhaustive]
+    TooManyWorkers {
+        /// What was asked for.
+        asked: usize,
+        /// The most there can be.
+        limit: usize,
+    },
     /// The operating system refused a thread.
     Spawn(std::io::Error),
 }
@@ -21,6 +29,9 @@ impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             StartError::NoWorkers => f.write_str("an engine with 0 workers would never run a job; ask for 1 or more"),
+            StartError::TooManyWorkers { asked, limit } => {
+                write!(f, "{asked} workers were asked for, an engine can have {limit}; one or two a core are enough")
+            }
             StartError::Spawn(_) => f.write_str("the operating system refused to start a worker thread"),
         }
     }
@@ -29,7 +40,7 @@ impl fmt::Display for StartError {
 impl Error for StartError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
-            StartError::NoWorkers => None,
+            StartError::NoWorkers | StartError::TooManyWorkers { .. } => None,
             StartError::Spawn(e) => Some(e),
         }
     }

@@ -58,10 +58,11 @@ impl<A: Send + 'static, R: Send + 'static> Function<A, R> {
     /// Queues a job and returns its handle.
     ///
     /// # Errors
-    /// As for [`send`](Self::send).
+    /// As for [`send`](Self::send); also [`SubmitError::Full`] while the process has 16,777,215 handles to results of
+    /// about this size.
     #[inline]
     pub fn submit(&self, arg: A) -> Result<JobHandle<R>, SubmitError<A>> {
-        let slot = ResultSlot::acquire::<R>();
+        let Some(slot) = ResultSlot::acquire::<R>() else { return Err(SubmitError::Full(arg)) };
         self.handle(slot, self.queue(slot.as_ptr(), arg))
     }
 
@@ -106,8 +107,8 @@ impl<A: Send + 'static, R: Send + 'static> Function<A, R> {
         let mut handles: Vec<JobHandle<R>> = Vec::with_capacity(args.size_hint().0.min(HANDLES));
         let sent = self.each_chunk(args, |chunk| {
             let before = handles.len();
-            let slots: ArrayVec<_, BATCH> = chunk.iter().map(|_| ResultSlot::acquire::<R>()).collect();
-            let n = self.queue_chunk(chunk, |i| slots[i].as_ptr());
+            let slots: ArrayVec<_, BATCH> = chunk.iter().map_while(|_| ResultSlot::acquire::<R>()).collect();
+            let n = self.queue_chunk(&mut chunk[..slots.len()], |i| slots[i].as_ptr());
             handles.extend(slots[..n].iter().map(|&slot| JobHandle::new(slot, self.core.origin())));
             slots[n..].iter().for_each(|&slot| ResultSlot::abandon(slot));
             handles.len() - before
@@ -125,14 +126,16 @@ impl<A: Send + 'static, R: Send + 'static> Function<A, R> {
         self.core.name()
     }
 
-    /// Jobs that are queued, not claimed by a worker, and not cancelled. Jobs submitted from inside jobs are in the workers' deques and
-    /// do not count.
+    /// Jobs that are queued: not started, and not cancelled. Exact when nothing is submitted or started meanwhile. Jobs
+    /// submitted from inside jobs are in the workers' deques and do not count.
     pub fn queued(&self) -> usize {
         let at = |priority| {
             // SAFETY: the vtable was made for this core.
             unsafe { (self.core.vtable.queued)(&self.core, priority) }
         };
-        let queued: usize = Priority::ALL.into_iter().map(at).sum();
+        let workers = &self.core.shared().workers;
+        let claimed: usize = workers.iter().map(|w| w.claim.unstarted(self.core.as_ptr().as_ptr())).sum();
+        let queued = Priority::ALL.into_iter().map(at).sum::<usize>() + claimed;
         queued.saturating_sub(origin::tombstones(self.core.origin()))
     }
 
@@ -152,7 +155,7 @@ impl<A: Send + 'static, R: Send + 'static> Function<A, R> {
         if priority == Priority::Normal {
             return self.submit(arg);
         }
-        let slot = ResultSlot::acquire::<R>();
+        let Some(slot) = ResultSlot::acquire::<R>() else { return Err(SubmitError::Full(arg)) };
         self.handle(slot, self.queue_at(priority, slot.as_ptr(), arg))
     }
 
@@ -313,29 +316,19 @@ impl<A: Send + 'static, R: Send + 'static> Function<A, R> {
 
     /// Queues a chunk, taking what is accepted out of it: how many.
     fn queue_chunk(&self, chunk: &mut [Option<A>], control: impl Fn(usize) -> *mut ResultSlot) -> usize {
-        if is_inline::<A>() {
-            self.queue_chunk_stored::<Inline<A>>(chunk, control)
-        } else {
-            self.queue_chunk_stored::<Box<A>>(chunk, control)
-        }
-    }
-
-    fn queue_chunk_stored<S: Stored<Arg = A>>(
-        &self,
-        chunk: &mut [Option<A>],
-        control: impl Fn(usize) -> *mut ResultSlot,
-    ) -> usize {
         let core = &*self.core;
-        if core.flags() != 0 || Worker::with_current(|w| w.is_some()) {
+        // Boxes are made before slots are reserved.
+        if !is_inline::<A>() || core.flags() != 0 || Worker::with_current(|w| w.is_some()) {
             return self.queue_singly(chunk, control);
         }
         let mut accepted = 0;
         while accepted < chunk.len() {
-            let Ok(span) = core.lane.reserve::<S>(&core.class().blocks, chunk.len() - accepted) else { break };
+            let reserved = core.lane.reserve::<Inline<A>>(&core.class().blocks, chunk.len() - accepted);
+            let Ok(span) = reserved else { break };
             for i in span.start..span.start + span.len {
                 let arg = chunk[accepted].take().expect("each argument is taken once");
                 // SAFETY: reserved above.
-                unsafe { Shape::<S>::slot(span.block, i) }.publish(control(accepted), S::wrap(arg));
+                unsafe { Shape::slot(span.block, i) }.publish(control(accepted), Inline::wrap(arg));
                 accepted += 1;
             }
             Self::announce(core, Priority::Normal);
@@ -343,7 +336,7 @@ impl<A: Send + 'static, R: Send + 'static> Function<A, R> {
         accepted
     }
 
-    /// A chunk from inside a job, or for a function that needs care.
+    /// A chunk from inside a job, of large arguments, or for a function that needs care.
     fn queue_singly(&self, chunk: &mut [Option<A>], control: impl Fn(usize) -> *mut ResultSlot) -> usize {
         for (i, place) in chunk.iter_mut().enumerate() {
             let arg = place.take().expect("each argument is taken once");

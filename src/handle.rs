@@ -78,7 +78,7 @@ impl<R> JobHandle<R> {
         if self.slot().is_cancel_granted() {
             return Err(WaitError::Job(JobError::Cancelled));
         }
-        if !self.block() {
+        if !self.block(None) {
             return Err(WaitError::WouldNeverEnd(self));
         }
         self.into_outcome().map_err(WaitError::Job)
@@ -94,45 +94,32 @@ impl<R> JobHandle<R> {
     /// Blocks until done, or returns at once if that would never happen.
     pub(crate) fn wait_until_done(&self) {
         if !self.is_finished() {
-            self.block();
+            self.block(None);
         }
     }
 
-    /// Blocks until done: `false` when that would never happen.
-    fn block(&self) -> bool {
-        let wait = || {
-            ResultSlot::wait(self.slot, None);
-        };
+    /// Blocks until done, `limit` at most: whether it is. At once `false` when that would never happen.
+    fn block(&self, limit: Option<Duration>) -> bool {
+        let wait = || ResultSlot::wait(self.slot, limit);
         Worker::with_current(|worker| match worker {
             Some(worker) if origin::is_run_by(self.origin, worker.engine_number()) => {
                 worker.wait_inside(self.slot, wait)
             }
-            Some(worker) => {
-                worker.wait_outside(wait);
-                true
-            }
-            None => {
-                wait();
-                true
-            }
+            Some(worker) => worker.wait_outside(wait),
+            None => wait(),
         })
     }
 
     /// Waits for the result, for at most `limit`.
     ///
     /// # Errors
-    /// The handle, when the time was up first.
+    /// The handle, when the time was up first; inside a job also at once, where [`wait`](Self::wait) would be refused.
     pub fn wait_timeout(self, limit: Duration) -> Result<Result<R, JobError>, Self> {
         if !self.slot().is_done() {
             if self.slot().is_cancel_granted() {
                 return Ok(Err(JobError::Cancelled));
             }
-            Worker::with_current(|worker| {
-                if let Some(worker) = worker {
-                    worker.help(self.slot);
-                }
-            });
-            if !ResultSlot::wait(self.slot, Some(limit)) {
+            if !self.block(Some(limit)) {
                 return Err(self);
             }
         }

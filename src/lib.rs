@@ -48,6 +48,7 @@ mod job;
 #[doc(hidden)]
 pub mod model;
 mod queue;
+mod quiet;
 mod running;
 mod sched;
 mod stats;

@@ -65,10 +65,10 @@ impl Running {
     ///
     /// # Panics
     /// When called outside the job that this was made in.
-    pub fn function(&self) -> &str {
+    pub fn function(&self) -> String {
         assert!(self.check(), "`Running` was kept beyond its job");
         // SAFETY: the job is running, and keeps its function.
-        unsafe { &*self.function }.name()
+        unsafe { &*self.function }.name().to_owned()
     }
 
     /// A handle to the engine that runs this job.

@@ -31,7 +31,7 @@ impl Stats {
 pub struct WorkerStats {
     /// Jobs taken and ended: run, panicked or met cancelled. Counted after a batch, not after each job.
     pub jobs: u64,
-    /// Of these, jobs that panicked (in the body, in a drop, or in a waker).
+    /// Of these, jobs that panicked (in the body, or in a drop).
     pub panicked: u64,
     /// Of these, jobs that were met cancelled and did not run.
     pub cancelled: u64,

@@ -37,6 +37,8 @@ fn names_at_the_limit() {
 fn no_workers() {
     let error = Engine::builder().workers(0).start().expect_err("an engine without workers is refused");
     assert!(matches!(error, StartError::NoWorkers), "{error}");
+    let error = Engine::builder().workers(usize::MAX).start().unwrap_err();
+    assert!(matches!(error, StartError::TooManyWorkers { asked: usize::MAX, limit: 4096, .. }), "{error}");
 }
 
 /// A thread name is free text for most of the platform, but holds no NUL.

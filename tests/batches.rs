@@ -3,7 +3,7 @@
 mod common;
 
 use common::{Gate, Held, Live, Tally, engine, outcome, value, watchdog, watchdog_for};
-use layshaft::{JobError, Shutdown};
+use layshaft::{JobError, Shutdown, WaitError};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -75,7 +75,7 @@ fn each_job_fails_for_itself() {
     for (n, result) in odd.unwrap().submit_batch(0..200).unwrap().wait().into_iter().enumerate() {
         match result {
             Ok(value) => assert_eq!((value, n % 2), (n as u64, 1)),
-            Err(JobError::Panicked(panic)) => assert_eq!((panic.message(), n % 2), ("even", 0)),
+            Err(WaitError::Job(JobError::Panicked(panic))) => assert_eq!((panic.message(), n % 2), ("even", 0)),
             Err(error) => panic!("job {n}: {error}"),
         }
     }

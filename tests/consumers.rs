@@ -369,3 +369,72 @@ fn many_sets_share_the_work() {
     });
     assert_eq!((taken.count(), taken.sum()), (JOBS, JOBS * (JOBS - 1) / 2));
 }
+
+/// Whoever asked to cancel a job that was out learns that it has started; should it come back, it does not run again.
+#[test]
+fn put_back_after_a_wish_to_cancel() {
+    let _watchdog = watchdog("the end of the jobs");
+    let engine = engine(1);
+    let (function, set) = one_function(&engine);
+    let (handle, other) = (function.submit(1).unwrap(), function.submit(2).unwrap());
+    let pulled = set.try_next().unwrap();
+    assert!(!handle.cancel(), "it is out");
+    assert!(!handle.cancel(), "it still is");
+    pulled.put_back();
+    assert!(handle.cancel(), "it has ended as cancelled");
+    assert!(matches!(outcome(handle), Err(JobError::Cancelled)));
+    assert_eq!(function.queued(), 1);
+    assert_eq!(*set.try_next().unwrap().arg(), 2);
+    drop(other);
+}
+
+/// The same against each other: one end a job, and the count of queued jobs is right afterwards.
+#[test]
+fn put_back_against_cancel() {
+    let _watchdog = watchdog("the end of the jobs");
+    let engine = engine(1);
+    let (function, set) = one_function(&engine);
+    let mut cancelled = 0;
+    for n in 0..2_000 {
+        let handle = function.submit(n).unwrap();
+        let pulled = set.try_next().unwrap();
+        let granted = thread::scope(|threads| {
+            let cancels = [(); 2].map(|()| threads.spawn(|| handle.cancel()));
+            pulled.put_back();
+            cancels.map(|cancel| cancel.join().unwrap())
+        });
+        match set.try_next() {
+            Some(pulled) => pulled.take().1.complete(n),
+            None => cancelled += 1,
+        }
+        let granted = granted.contains(&true);
+        match outcome(handle) {
+            Ok(value) => assert!(value == n && !granted),
+            Err(error) => assert!(matches!(error, JobError::Cancelled)),
+        }
+        assert_eq!(function.queued(), 0, "round {n}");
+    }
+    println!("{cancelled} of 2000 jobs were cancelled");
+}
+
+/// A foreign waker that panics takes no wake-up from others, and harms no submitter.
+#[test]
+fn a_waker_that_panics() {
+    struct Broken;
+    impl std::task::Wake for Broken {
+        fn wake(self: std::sync::Arc<Self>) {
+            std::panic::resume_unwind(Box::new("waker"));
+        }
+    }
+    let _watchdog = watchdog("the wake-up");
+    let engine = engine(1);
+    let (function, first) = one_function(&engine);
+    let second = engine.consumer_set();
+    second.add(&function);
+    let counter = parked(&first);
+    assert!(!is_ready(&second, &Waker::from(std::sync::Arc::new(Broken))));
+    function.send_batch([1, 2]).unwrap();
+    counter.wait_for(1);
+    assert!(!is_ready(&second, &Waker::from(std::sync::Arc::new(Broken))) || second.try_next().is_some());
+    engine.shutdown(layshaft::Shutdown::Drain);
+}

@@ -3,7 +3,7 @@
 mod common;
 
 use common::{Gate, Held, Live, Tally, engine, outcome, value, watchdog};
-use layshaft::{Engine, Function, JobError, RegisterError, Shutdown};
+use layshaft::{Engine, Function, JobError, JobHandle, RegisterError, Shutdown};
 use std::sync::Arc;
 
 #[test]
@@ -286,4 +286,53 @@ fn removal_while_the_body_runs() {
     assert!(matches!(outcome(failed), Err(JobError::Panicked(_))));
     drop(engine);
     live.assert_balanced();
+}
+
+/// A function that was removed while its last job ran is dropped although nothing else happens in the engine.
+#[test]
+fn a_removed_body_goes_while_the_engine_is_idle() {
+    let _watchdog = watchdog("the drop of the body");
+    for workers in [1, 2, 3] {
+        let engine = engine(workers);
+        let (gate, (kept, gone)) = (Gate::new(), std::sync::mpsc::channel::<()>());
+        let pass = gate.clone();
+        let body = move |()| {
+            let _ = &kept;
+            pass.pass();
+        };
+        let slow = engine.function("slow", body).unwrap();
+        slow.send(()).unwrap();
+        gate.wait_entered(1);
+        assert!(engine.remove("slow"));
+        drop(slow);
+        gate.open();
+        assert_eq!(gone.recv(), Err(std::sync::mpsc::RecvError), "the body is dropped, and its channel with it");
+    }
+}
+
+/// Jobs that a worker has claimed are queued until they start, and a cancelled one is not, wherever it lies.
+#[test]
+fn claimed_jobs_are_queued() {
+    let _watchdog = watchdog("the end of the jobs");
+    let engine = engine(1);
+    let gate = Gate::new();
+    let pass = gate.clone();
+    let slow = engine
+        .function("slow", move |wait| {
+            if wait {
+                pass.pass()
+            }
+        })
+        .unwrap();
+    let handles: Vec<_> = slow.submit_batch((0..6).map(|n| n == 0)).unwrap().into_iter().collect();
+    gate.wait_entered(1);
+    assert_eq!(slow.queued(), 5);
+    assert!(handles[1..].iter().all(JobHandle::cancel));
+    assert!(handles[1..].iter().all(JobHandle::cancel), "asking again changes nothing");
+    assert_eq!(slow.queued(), 0);
+    slow.send_batch([false; 5]).unwrap();
+    assert_eq!(slow.queued(), 5);
+    gate.open();
+    engine.shutdown(Shutdown::Drain);
+    assert_eq!(slow.queued(), 0);
 }

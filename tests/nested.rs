@@ -276,3 +276,28 @@ fn handles_inside_a_job() {
         assert_eq!(done.count(), 400 - cancelled);
     }
 }
+
+/// A wait with a limit that would leave no worker is refused like one without, and a refused wait gives its handle back.
+#[test]
+fn refused_waits_give_the_handle_back() {
+    let _watchdog = watchdog("the end of the jobs");
+    let engine = engine(1);
+    let double = engine.function("double", |n: u64| n * 2).unwrap();
+    let (give, take) = std::sync::mpsc::channel::<layshaft::Batch<u64>>();
+    let take = std::sync::Mutex::new(take);
+    let (begin, begun) = std::sync::mpsc::channel();
+    let wait = engine.function("wait", move |()| {
+        begin.send(()).unwrap();
+        let batch = take.lock().unwrap().recv().unwrap();
+        let first = batch.wait().into_iter().map(|refused| match refused {
+            Err(WaitError::WouldNeverEnd(handle)) => handle,
+            other => panic!("not refused: {other:?}"),
+        });
+        first.map(|handle| handle.wait_timeout(PATIENCE * 100).unwrap_err()).collect::<Vec<_>>()
+    });
+    let waiting = wait.unwrap().submit(()).unwrap();
+    begun.recv().unwrap();
+    give.send(double.submit_batch([1, 2, 3]).unwrap()).unwrap();
+    let handles = value(waiting);
+    assert_eq!(handles.into_iter().map(value).collect::<Vec<_>>(), [2, 4, 6]);
+}

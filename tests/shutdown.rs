@@ -3,7 +3,7 @@
 mod common;
 
 use common::{Gate, Held, Live, PATIENCE, Tally, engine, outcome, value, watchdog};
-use layshaft::{Engine, JobError, Shutdown};
+use layshaft::{Engine, JobError, JobHandle, Shutdown};
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
@@ -387,4 +387,67 @@ fn discard_reaches_consumers() {
     assert_eq!(value(pulled), 1, "a pulled job is in other hands");
     drop((token, engine, remote, set));
     live.assert_balanced();
+}
+
+/// A job that is put back after the discard has nowhere to go: it ends, too.
+#[test]
+fn put_back_after_a_discard() {
+    let _watchdog = watchdog("the end of the job");
+    let engine = engine(1);
+    let remote = engine.consumer::<u64, u64>("remote").unwrap();
+    let set = engine.consumer_set();
+    set.add(&remote);
+    let handle = remote.submit(1).unwrap();
+    let pulled = set.try_next().unwrap();
+    engine.shutdown(Shutdown::Discard);
+    pulled.put_back();
+    assert!(matches!(outcome(handle), Err(JobError::Cancelled)));
+    assert_eq!((remote.queued(), engine.shutdown(Shutdown::Discard).discarded), (0, 1));
+}
+
+/// Submits race with a discard: whatever was accepted ends.
+#[test]
+fn what_a_discard_accepted_ends() {
+    let _watchdog = watchdog("the end of the accepted jobs");
+    for round in 0..200 {
+        let engine = engine(2);
+        let note = engine.function("note", |n: [u64; 100]| n[0]).unwrap();
+        let remote = engine.consumer::<u64, u64>("remote").unwrap();
+        let handles: Vec<JobHandle<u64>> = thread::scope(|threads| {
+            let submitters = [(); 3].map(|()| {
+                threads.spawn(|| {
+                    let mut handles = Vec::new();
+                    while let (Ok(here), Ok(there)) = (note.submit([1; 100]), remote.submit(1)) {
+                        handles.extend([here, there]);
+                    }
+                    handles
+                })
+            });
+            (0..round * 20).for_each(|_| std::hint::spin_loop());
+            assert!(engine.shutdown(Shutdown::Discard).complete);
+            submitters.into_iter().flat_map(|submitter| submitter.join().unwrap()).collect()
+        });
+        for handle in handles {
+            assert!(matches!(outcome(handle), Ok(1) | Err(JobError::Cancelled)));
+        }
+    }
+}
+
+/// The last handle is in a thread-local of a worker, dropped when that thread ends.
+#[test]
+fn the_last_engine_in_a_thread_local_of_its_worker() {
+    thread_local! {
+        static KEPT: std::cell::RefCell<Option<(layshaft::Engine, mpsc::Sender<()>)>> = const { std::cell::RefCell::new(None) };
+    }
+    let _watchdog = watchdog("the end of the worker");
+    let (engine, (gone, end)) = (engine(1), mpsc::channel());
+    let keep = engine.function("keep", move |()| {
+        let engine = layshaft::current().unwrap().engine();
+        engine.shutdown(Shutdown::Drain);
+        KEPT.with(|kept| *kept.borrow_mut() = Some((engine, gone.clone())));
+    });
+    let kept = keep.as_ref().unwrap().submit(()).unwrap();
+    value(kept);
+    drop((keep, engine));
+    assert_eq!(end.recv(), Err(mpsc::RecvError), "the thread-local is dropped whole");
 }

@@ -132,11 +132,11 @@ fn lifted_entries_are_mentioned() {
         (1..=3).for_each(|n| assert!(deque.push(n)));
         let collector = {
             let deque = Arc::clone(&deque);
-            thread::spawn(move || assert!(deque.mentions() && deque.mentions(), "a job was overlooked"))
+            thread::spawn(move || assert!(deque.mentions(1) && deque.mentions(2), "a job was overlooked"))
         };
-        assert_eq!(deque.help(1), Some(1));
+        assert!(deque.raise(1));
         collector.join().unwrap();
-        assert_eq!((deque.pop(), deque.pop()), (Some(3), Some(2)));
-        assert!(!deque.mentions());
+        assert_eq!((deque.pop(), deque.pop(), deque.pop()), (Some(1), Some(3), Some(2)));
+        assert!(!deque.mentions(1) && !deque.mentions(2));
     });
 }

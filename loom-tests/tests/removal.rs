@@ -2,8 +2,8 @@
 //! function with its index gets its own jobs. The body holds a cell: loom reports a drop that races with a run.
 #![cfg(layshaft_loom)]
 
-use layshaft::Shutdown;
 use layshaft::model::workers::{engine, work};
+use layshaft::{Function, Shutdown};
 use layshaft_loom_tests::{Threads, explore};
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
@@ -78,6 +78,27 @@ fn removed_against_a_submit() {
         assert!(engine.shutdown(Shutdown::Drain).complete);
         worker.join().unwrap();
         assert_eq!(ran.load(Ordering::Relaxed), sent);
+        assert_eq!(dropped.load(Ordering::Relaxed), 1);
+    });
+}
+
+/// The last key is dropped by a thread that saw neither the run nor the removal: the body's end comes after its run.
+#[test]
+fn the_last_key_is_dropped_elsewhere() {
+    explore("removal, last key dropped elsewhere", Threads::Three, || {
+        let (engine, seat) = engine(1);
+        let dropped = Arc::new(AtomicUsize::new(0));
+        let owned = Owned::new(&dropped);
+        let key = engine.function("inner", move |(): ()| _ = owned.read()).unwrap();
+        // Nested, so that the run leaves no trace in the function's lane.
+        let outer = engine.function("outer", |key: Function<(), ()>| _ = key.send(())).unwrap();
+        outer.send(key.clone()).unwrap();
+        let worker = thread::spawn(move || work(seat, 0));
+        let holder = thread::spawn(move || drop(key));
+        assert!(engine.remove("inner"));
+        assert!(engine.shutdown(Shutdown::Drain).complete);
+        holder.join().unwrap();
+        worker.join().unwrap();
         assert_eq!(dropped.load(Ordering::Relaxed), 1);
     });
 }

@@ -2,7 +2,7 @@
 #![cfg(layshaft_loom)]
 
 use layshaft::model::queues::{Deque, Queue, Ready};
-use layshaft::model::workers::Bed;
+use layshaft::model::workers::{Bed, Steps, engine};
 use layshaft_loom_tests::{Threads, explore};
 use loom::sync::Arc;
 use loom::sync::atomic::{AtomicUsize, Ordering};
@@ -148,4 +148,34 @@ fn tokens_match_sleepers() {
         sleepers.into_iter().for_each(|s| s.join().unwrap());
         assert_eq!(bed.counts(), (0, 0));
     });
+}
+
+/// Two idle workers, and one that claims two jobs and gets stuck before it starts them: whatever the idle ones do, nobody
+/// sleeps while nobody looks after the claim.
+fn watched(was_watching: bool) {
+    let (engine, seat) = engine(3);
+    let [owner, leaver, sleeper] = [0, 1, 2].map(|index| Steps::new(&seat, index));
+    leaver.start_search();
+    sleeper.start_search();
+    if was_watching {
+        leaver.start_watch();
+    }
+    let leaver = thread::spawn(move || leaver.find_work(was_watching));
+    let sleeper = thread::spawn(move || sleeper.lie_down());
+    owner.claim();
+    leaver.join().unwrap();
+    sleeper.join().unwrap();
+    assert!(seat.is_watched(), "claimed jobs beside a sleeper");
+    // It would wait for its workers.
+    std::mem::forget(engine);
+}
+
+#[test]
+fn claims_are_watched_when_a_searcher_leaves() {
+    explore("sleep, a claim against a searcher that leaves", Threads::Three, || watched(false));
+}
+
+#[test]
+fn claims_are_watched_when_a_watcher_leaves() {
+    explore("sleep, a claim against a watcher that leaves", Threads::Three, || watched(true));
 }

@@ -1,7 +1,7 @@
 //! The result slot: one outcome, told once, and the slot freed once, whatever the two sides do.
 #![cfg(layshaft_loom)]
 
-use layshaft::model::jobs::job;
+use layshaft::model::jobs::{Job, job};
 use layshaft::{JobError, WaitError};
 use layshaft_loom_tests::{Threads, explore};
 use loom::alloc::Track;
@@ -114,5 +114,42 @@ fn used_again() {
         second.run(|| Track::new(2));
         assert_eq!(handle.wait().unwrap().into_inner(), 2);
         worker.join().unwrap();
+    });
+}
+
+/// A consumer puts the job back while it is cancelled: it ends once, and counts as a tombstone only while it lies there
+/// cancelled.
+#[test]
+fn cancel_against_put_back() {
+    explore("slot, cancel against put back", Threads::Two, || {
+        let (job, handle) = job();
+        let origin = job.origin();
+        let consumer = thread::spawn(move || job.put_back().is_some_and(|job| job.run(|| 7)));
+        let granted = handle.cancel();
+        let ran = consumer.join().unwrap();
+        assert!(!(ran && granted), "a job ran that was not to");
+        assert_eq!(Job::<u32>::tombstones(origin), 0);
+        match handle.wait() {
+            Ok(value) => assert!(value == 7 && ran),
+            Err(WaitError::Job(JobError::Cancelled)) => assert!(!ran),
+            Err(error) => panic!("{error}"),
+        }
+    });
+}
+
+/// Two threads cancel through one handle: both are told the same, and the job is one tombstone.
+#[test]
+fn cancelled_twice() {
+    explore("slot, two cancels", Threads::Two, || {
+        let (job, handle) = job();
+        let (origin, handle) = (job.origin(), loom::sync::Arc::new(handle));
+        let other = {
+            let handle = loom::sync::Arc::clone(&handle);
+            thread::spawn(move || handle.cancel())
+        };
+        let granted = [handle.cancel(), other.join().unwrap()];
+        assert_eq!((granted, Job::<u32>::tombstones(origin)), ([true; 2], 1));
+        assert!(!job.run(|| 7));
+        assert_eq!(Job::<u32>::tombstones(origin), 0);
     });
 }

@@ -7,7 +7,7 @@ use crate::queue::block::detached;
 use crate::queue::priority::Priority;
 use crate::sched::core::CoreRef;
 use crate::sched::run::{Discard, Inline, Lanes, Stored, is_inline};
-use crate::sync::Ordering;
+use crate::sync::{Ordering, fence_light};
 use std::fmt;
 use std::marker::PhantomData;
 use std::ptr::NonNull;
@@ -31,8 +31,9 @@ impl Hold {
     fn new(core: &CoreRef) -> Hold {
         // SAFETY: only functions without a body are pulled.
         let waiting = unsafe { waiting(core) };
-        // Ordering: SeqCst, before the job leaves its queue; pairs with `is_settled`.
-        waiting.taken.fetch_add(1, Ordering::SeqCst);
+        // Ordering: Relaxed, ordered before the job leaves its queue by the fence; pairs with `is_settled`.
+        waiting.taken.fetch_add(1, Ordering::Relaxed);
+        fence_light();
         Hold(core.clone())
     }
 }
@@ -41,8 +42,8 @@ impl Drop for Hold {
     fn drop(&mut self) {
         // SAFETY: only functions without a body are pulled.
         let waiting = unsafe { waiting(&self.0) };
-        // Ordering: SeqCst, after the job was put back; pairs with `is_settled`.
-        waiting.taken.fetch_sub(1, Ordering::SeqCst);
+        // Ordering: Release, the job was put back or finished before; pairs with the Acquire in `is_settled`.
+        waiting.taken.fetch_sub(1, Ordering::Release);
     }
 }
 
@@ -110,6 +111,9 @@ impl<A: Send + 'static, R: Send + 'static> Pulled<A, R> {
     }
 
     /// Queues the job again, before all others of its function and priority, under the same id.
+    ///
+    /// If its caller has asked to cancel it meanwhile, or the engine has discarded what is queued, the job ends as cancelled
+    /// instead.
     pub fn put_back(mut self) {
         let arg = self.arg.take().expect("present until taken");
         let slot = self.completer.slot.take();
@@ -121,22 +125,33 @@ impl<A: Send + 'static, R: Send + 'static> Pulled<A, R> {
     }
 
     fn return_stored<S: Stored<Arg = A>>(&self, slot: Option<NonNull<ResultSlot>>, stored: S) {
-        if let Some(slot) = slot {
-            // SAFETY: the slab's slots live as long as the process.
-            unsafe { slot.as_ref() }.unbegin();
-        }
+        let core = &self.hold.0;
         let control = slot.map_or_else(detached, NonNull::as_ptr);
-        // SAFETY: as in `from_stored`.
-        let own = unsafe { Untyped::<S, R>::own(&self.hold.0) };
-        {
-            let mut returned = own.returned.lock();
-            returned[self.priority.index()].push_front((Control(control), stored));
-            // Ordering: SeqCst, before the look at the parked sets in `announce`; pairs with `poll_ready`. Under the
-            // lock, so that the count is never behind.
-            own.waiting.returned.fetch_add(1, Ordering::SeqCst);
+        // SAFETY: the slab's slots live as long as the process.
+        let slot = slot.map(|slot| unsafe { slot.as_ref() });
+        if slot.is_some_and(ResultSlot::is_cancel_requested) {
+            let _ = Discard::<S, R>::taken(core, control, stored);
+            return;
         }
+        if let Some(slot) = slot {
+            slot.unbegin();
+        }
+        // SAFETY: as in `from_stored`.
+        let own = unsafe { Untyped::<S, R>::own(core) };
+        let mut returned = own.returned.lock();
+        // Under the lock: who discards has said so before it takes the lock.
+        if core.shared().phase.is_discarding() {
+            drop(returned);
+            core.shared().phase.discarded(Discard::<S, R>::taken(core, control, stored));
+            return;
+        }
+        returned[self.priority.index()].push_front((Control(control), stored));
+        // Ordering: SeqCst, before the look at the parked sets in `announce`; pairs with `poll_ready`. Under the lock, so
+        // that the count is never behind.
+        own.waiting.returned.fetch_add(1, Ordering::SeqCst);
+        drop(returned);
         // SAFETY: a function without a body.
-        unsafe { announce(&self.hold.0) };
+        unsafe { announce(core) };
     }
 }
 

@@ -12,9 +12,10 @@
 
 use crate::job::slot::ResultSlot;
 use crate::queue::priority::Priority;
+use crate::quiet;
 use crate::sched::core::{Core, CoreRef, Recipe, Vtable};
 use crate::sched::run::{Discard, Inline, Lanes, Stored, is_inline};
-use crate::sync::{AtomicUsize, Mutex, Ordering, load_after_rmw};
+use crate::sync::{AtomicUsize, Mutex, Ordering, fence_heavy, load_after_rmw};
 use std::collections::{BTreeMap, VecDeque};
 use std::marker::PhantomData;
 use std::ptr::NonNull;
@@ -92,7 +93,7 @@ impl<S: Stored, R> Untyped<S, R> {
         retire: Lanes::<S>::retire,
         run_single: |_, _, _| unreachable!("workers do not claim jobs without a body"),
         run_ready: |_, _| unreachable!("jobs without a body are not in the ready set"),
-        run_span: |_, _, _| unreachable!("workers do not claim jobs without a body"),
+        run_span: |_, _, _, _| unreachable!("workers do not claim jobs without a body"),
         run_nested: |_, _, _, _| unreachable!("jobs without a body are not in a deque"),
         panicked: |_, _| unreachable!("workers do not run jobs without a body"),
         discard_span: Discard::<S, R>::span,
@@ -115,8 +116,9 @@ impl<S: Stored, R> Untyped<S, R> {
         let own = unsafe { Self::own(core) };
         let mut total = 0;
         loop {
-            let returned = Priority::ALL.into_iter().find_map(|priority| own.pop_returned(priority));
-            let Some((control, stored)) = returned else { break };
+            // Not `pop_returned`: the lock must be taken, see `put_back`.
+            let next = own.pop_locked(&mut own.returned.lock());
+            let Some((control, stored)) = next else { break };
             total += Discard::<S, R>::taken(core, control.0, stored);
         }
         // SAFETY: passed on from the caller.
@@ -134,11 +136,18 @@ impl<S: Stored, R> Untyped<S, R> {
 
     unsafe fn is_settled(core: &Core) -> bool {
         // SAFETY: this vtable's core.
-        let waiting = unsafe { waiting(core) };
-        // Who takes a job is counted before, and who puts one back until after: looking at the count first cannot miss
-        // both.
+        let own = unsafe { Self::own(core) };
+        // Nothing is put back, or taken from there, while this is held.
+        let returned = own.returned.lock();
+        // The lane is closed and stays empty. Who takes a job is counted before, and who puts one back until after.
         // SAFETY: as above.
-        load_after_rmw(&waiting.taken) == 0 && unsafe { Self::is_empty(core) }
+        if !returned.iter().all(VecDeque::is_empty) || !unsafe { Lanes::<S>::is_empty(core) } {
+            return false;
+        }
+        // Between the look at the lane and that at the count; pairs with `Hold::new`.
+        fence_heavy();
+        // Ordering: Acquire, pairs with the Release of whoever is done with a job.
+        own.waiting.taken.load(Ordering::Acquire) == 0
     }
 
     unsafe fn queued(core: &Core, priority: Priority) -> usize {
@@ -177,7 +186,17 @@ impl<S> Jobless<S> {
             return None;
         }
         let mut returned = self.returned.lock();
-        let job = returned[priority.index()].pop_front()?;
+        self.pop_front(&mut returned[priority.index()])
+    }
+
+    /// The first of any priority.
+    fn pop_locked(&self, returned: &mut Returned<S>) -> Option<(Control, S)> {
+        returned.iter_mut().find_map(|jobs| self.pop_front(jobs))
+    }
+
+    /// Under the lock.
+    fn pop_front(&self, jobs: &mut VecDeque<(Control, S)>) -> Option<(Control, S)> {
+        let job = jobs.pop_front()?;
         // Ordering: Relaxed, under the lock, so that the count is never behind; `is_empty` may miss a decrement.
         self.waiting.returned.fetch_sub(1, Ordering::Relaxed);
         Some(job)
@@ -266,7 +285,7 @@ impl SetState {
             parking.waker.take()
         };
         if let Some(waker) = waker {
-            waker.wake();
+            quiet::wake(waker);
         }
         true
     }
@@ -275,7 +294,7 @@ impl SetState {
     pub(super) fn rouse(&self) {
         let waker = self.inner.lock().waker.take();
         if let Some(waker) = waker {
-            waker.wake();
+            quiet::wake(waker);
         }
     }
 }

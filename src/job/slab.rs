@@ -109,34 +109,30 @@ impl Drop for Flush {
     }
 }
 
-/// A free slot.
-///
-/// # Panics
-/// When 2^24 - 1 slots of this size are in use: handles that are neither waited for nor dropped.
+/// A free slot; `None` when 2^24 - 1 slots of this size are in use.
 #[inline(always)]
-pub(crate) fn acquire(size: Size) -> NonNull<ResultSlot> {
+pub(crate) fn acquire(size: Size) -> Option<NonNull<ResultSlot>> {
     CACHE.with(|cache| {
         cache.lists.with_mut(|lists| {
             // SAFETY: the cache is this thread's, and neither `pop` nor `fetch` calls back into it.
             let list = unsafe { &mut (&mut *lists)[size as usize] };
-            list.pop().unwrap_or_else(|| fetch(size, list, &cache.closed)).cast()
+            list.pop().or_else(|| fetch(size, list, &cache.closed)).map(NonNull::cast)
         })
     })
 }
 
 #[cold]
 #[inline(never)]
-fn fetch(size: Size, list: &mut Vec<NonNull<Link>>, closed: &Cell<bool>) -> NonNull<Link> {
+fn fetch(size: Size, list: &mut Vec<NonNull<Link>>, closed: &Cell<bool>) -> Option<NonNull<Link>> {
     let slab = &SLABS[size as usize];
-    let piece = if closed.get() {
+    if closed.get() {
         slab.get().inspect(|piece| ResultSlot::reset(piece.cast()))
     } else {
         prepare(list, KEEP);
         slab.refill(list, FETCH);
         list.iter().for_each(|piece| ResultSlot::reset(piece.cast()));
         list.pop()
-    };
-    piece.expect("16,777,215 jobs have handles that were neither waited for nor dropped")
+    }
 }
 
 /// Makes room in a list, and has it flushed when the thread ends.

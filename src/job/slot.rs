@@ -19,13 +19,15 @@
 //! **Start or cancel** is decided by two bytes and an asymmetric pair of fences, so that it costs the worker two plain
 //! stores and a load (Dekker's entry protocol): the worker stores STARTING, light fence, loads `cancel`; the canceller
 //! stores `cancel`, heavy fence, loads `started`. At least one of them sees the other. If the canceller sees STARTING it
-//! waits for the worker's next store, a few instructions away, which says what was decided.
+//! waits for the worker's next store, a few instructions away, which says what was decided. `cancel` itself moves by
+//! exchanges, so that each cancelled job counts as a tombstone once: who asked settles the wish, or the worker that met it.
 
 use super::id::JobId;
 use super::origin;
 use super::slab::{self, Size};
 use crate::error::JobError;
 use crate::queue::pool::{Link, NIL};
+use crate::quiet;
 use crate::sync::{
     AtomicU8, AtomicU32, Ordering, UnsafeCell, fence_heavy, fence_light, futex_wait, futex_wake, spin_loop, yield_now,
 };
@@ -62,9 +64,12 @@ const YIELDED: u8 = 3;
 
 // What the handle has asked.
 const NOT_ASKED: u8 = 0;
+/// Somebody asked and is about to learn what comes of it.
 const ASKED: u8 = 1;
 /// The job will not run.
 const GRANTED: u8 = 2;
+/// It was running. Should it be put back, it will not run again.
+const WISHED: u8 = 3;
 
 /// Spins of a waiter before it parks, about 10 us: half of what a futex wake takes to answer.
 const SPINS: u32 = if cfg!(layshaft_loom) { 0 } else { 400 };
@@ -116,7 +121,7 @@ impl ResultSlot {
     /// A slot for a job with result `R`. Nothing is written to it here: the exchange that queues the job would have to
     /// wait for the slot's line, which another core wrote last. It was made ready when it was freed.
     #[inline(always)]
-    pub(crate) fn acquire<R>() -> NonNull<ResultSlot> {
+    pub(crate) fn acquire<R>() -> Option<NonNull<ResultSlot>> {
         slab::acquire(Place::<R>::SIZE)
     }
 
@@ -185,6 +190,8 @@ impl ResultSlot {
 
     #[cold]
     fn yield_to_cancel(&self) -> bool {
+        // Ordering: Relaxed, the value alone decides; a wish that was refused stays what it is.
+        let _ = self.cancel.compare_exchange(ASKED, GRANTED, Ordering::Relaxed, Ordering::Relaxed);
         // Ordering: Relaxed, as in `begin`.
         self.started.store(YIELDED, Ordering::Relaxed);
         false
@@ -210,16 +217,19 @@ impl ResultSlot {
         self.nested.store(u8::from(nested), Ordering::Relaxed);
     }
 
-    /// A cancelled job was met in its queue: it is a tombstone no more.
+    /// A job that [`begin`](Self::begin) said no to was met in its queue: it is a tombstone no more, if it was one.
     pub(crate) fn bury(&self, origin: u32) {
-        if !self.is_nested() {
-            origin::count_tombstones(origin, u32::MAX);
+        if self.is_cancel_granted() {
+            self.count_tombstone(origin, u32::MAX);
         }
     }
 
-    fn is_nested(&self) -> bool {
+    /// Jobs in a worker's deque are not counted, cancelled or not.
+    fn count_tombstone(&self, origin: u32, n: u32) {
         // Ordering: Relaxed, written before the job was queued.
-        self.nested.load(Ordering::Relaxed) != 0
+        if self.nested.load(Ordering::Relaxed) == 0 {
+            origin::count_tombstones(origin, n);
+        }
     }
 
     /// The job has ended; the job's side gives the slot up.
@@ -278,7 +288,7 @@ impl ResultSlot {
         // SAFETY: as above.
         unsafe { Self::announce(slot, outcome) };
         match waker {
-            Some(waker) => waker.wake(),
+            Some(waker) => quiet::wake(waker),
             None if state == PARKED => futex_wake(this.state(), 1),
             None => {}
         }
@@ -413,44 +423,73 @@ impl ResultSlot {
     pub(crate) fn cancel(slot: NonNull<ResultSlot>, origin: u32) -> bool {
         // SAFETY: the slab's slots live as long as the process.
         let this = unsafe { slot.as_ref() };
-        if this.is_cancel_granted() {
-            return true;
-        }
         if this.is_done() {
             // Ordering: Relaxed, `is_done` acquired everything that led to it.
             return this.state().load(Ordering::Relaxed) == DONE_CANCELLED;
         }
-        if !this.is_nested() {
-            // Before anybody can meet the job as cancelled, so that the count is never left wrong.
-            origin::count_tombstones(origin, 1);
+        if !this.ask(origin) {
+            return true;
         }
-        // Ordering: Relaxed, ordered before the loads below by the heavy fence (`fence_light` in `begin`).
-        this.cancel.store(ASKED, Ordering::Relaxed);
         fence_heavy();
         loop {
-            // Ordering: Relaxed, ordered after the store of `cancel` by the heavy fence; the value alone decides.
+            // Ordering: Relaxed, ordered after the exchange in `ask` by the heavy fence; the value alone decides.
             match this.started.load(Ordering::Relaxed) {
                 NOT_STARTED | YIELDED => break,
-                RUNNING => {
-                    this.bury(origin);
-                    return false;
-                }
+                RUNNING if this.settle_refused(origin) => return false,
+                RUNNING => break,
                 _ => yield_now(),
             }
         }
-        // Ordering: Relaxed, for this handle's own later calls.
-        this.cancel.store(GRANTED, Ordering::Relaxed);
+        // Ordering: Relaxed, the value alone decides; it fails when the job was met already.
+        let _ = this.cancel.compare_exchange(ASKED, GRANTED, Ordering::Relaxed, Ordering::Relaxed);
         // Whoever polls the handle need not wait until the job is met in its queue.
         if let Some(waker) = Self::unregister(slot) {
-            waker.wake();
+            quiet::wake(waker);
         }
         true
+    }
+
+    /// Writes the wish down, unless it has been granted: whether there is something left to find out.
+    fn ask(&self, origin: u32) -> bool {
+        // Ordering: Relaxed, the exchange checks it.
+        let mut seen = self.cancel.load(Ordering::Relaxed);
+        loop {
+            match seen {
+                GRANTED => return false,
+                ASKED => {
+                    // Another thread cancels through the same handle and learns what comes of it.
+                    yield_now();
+                    // Ordering: Relaxed, as above.
+                    seen = self.cancel.load(Ordering::Relaxed);
+                }
+                _ => {
+                    // Before anybody can meet the job as cancelled, so that the count is never left wrong.
+                    self.count_tombstone(origin, 1);
+                    // Ordering: Relaxed, ordered before the load of `started` by the heavy fence (`fence_light` in `begin`).
+                    match self.cancel.compare_exchange(seen, ASKED, Ordering::Relaxed, Ordering::Relaxed) {
+                        Ok(_) => return true,
+                        Err(now) => seen = now,
+                    }
+                    self.count_tombstone(origin, u32::MAX);
+                }
+            }
+        }
+    }
+
+    /// The job runs: `false` when it has been put back and met as cancelled since.
+    fn settle_refused(&self, origin: u32) -> bool {
+        // Ordering: Relaxed, the value alone decides.
+        let refused = self.cancel.compare_exchange(ASKED, WISHED, Ordering::Relaxed, Ordering::Relaxed).is_ok();
+        if refused {
+            self.count_tombstone(origin, u32::MAX);
+        }
+        refused
     }
 
     /// Whether [`cancel`](Self::cancel) said that the job will not run.
     #[inline]
     pub(crate) fn is_cancel_granted(&self) -> bool {
-        // Ordering: Relaxed, written by this handle.
+        // Ordering: Relaxed, the value alone tells.
         self.cancel.load(Ordering::Relaxed) == GRANTED
     }
 

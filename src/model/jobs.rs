@@ -19,7 +19,7 @@ unsafe impl<R: Send> Send for Job<R> {}
 
 /// A slot: the job's side and the handle.
 pub fn job<R>() -> (Job<R>, JobHandle<R>) {
-    let slot = ResultSlot::acquire::<R>();
+    let slot = ResultSlot::acquire::<R>().expect("a slot");
     let origin = origin::acquire(0, false);
     (Job { slot, origin, result: PhantomData }, JobHandle::new(slot, origin))
 }
@@ -37,6 +37,18 @@ impl<R> Job<R> {
         // SAFETY: the job's side, last use.
         unsafe { ResultSlot::complete(self.slot, outcome) };
         begun
+    }
+
+    /// As a consumer does: takes the job and puts it back: `None` if it was cancelled before or meanwhile.
+    pub fn put_back(self) -> Option<Self> {
+        // SAFETY: the slab's slots live as long as the process.
+        let slot = unsafe { self.slot.as_ref() };
+        if !slot.begin() || slot.is_cancel_requested() {
+            self.run(|| unreachable!("cancelled"));
+            return None;
+        }
+        slot.unbegin();
+        Some(self)
     }
 
     /// Cancelled jobs that count as queued.

@@ -187,9 +187,10 @@ impl Deque {
         Deque(deque::Deque::new())
     }
 
+    /// Each job is of a function of its own.
     pub fn push(&self, n: u64) -> bool {
         // SAFETY: the model calls it on the owner's thread.
-        unsafe { self.0.push(NonNull::dangling(), mark(n as usize).as_ptr(), n) }.is_ok()
+        unsafe { self.0.push(mark(n as usize), mark(n as usize).as_ptr(), n) }.is_ok()
     }
 
     fn empty(taken: deque::Taken<'_, u8>) -> u64 {
@@ -208,19 +209,20 @@ impl Deque {
         self.0.steal().map(Self::empty)
     }
 
-    /// Whether any entry is there, as the collector of removed functions asks.
-    pub fn mentions(&self) -> bool {
-        self.0.mentions(NonNull::dangling().as_ptr())
+    /// Whether `n` is there, as the collector of removed functions asks.
+    pub fn mentions(&self, n: u64) -> bool {
+        self.0.mentions(mark(n as usize).as_ptr())
+    }
+
+    /// Makes `n` the newest entry.
+    pub fn raise(&self, n: u64) -> bool {
+        // SAFETY: the model calls it on the owner's thread.
+        unsafe { self.0.raise(mark(n as usize).as_ptr()) }
     }
 
     /// Makes `n` the newest entry and pops it, as a job does that waits for another.
     pub fn help(&self, n: u64) -> Option<u64> {
-        // SAFETY: the model calls it on the owner's thread.
-        let lifted = unsafe { self.0.extract(mark(n as usize).as_ptr()) }?;
-        // SAFETY: as above, and lifted just now.
-        let pushed = unsafe { self.0.push_lifted(lifted) };
-        assert!(pushed.is_ok(), "no thief of a model is a whole round behind");
-        self.pop()
+        self.raise(n).then(|| self.pop()).flatten()
     }
 }
 

@@ -22,6 +22,50 @@ pub fn work(seat: Seat, index: usize) {
     Worker::main(seat.0, index);
 }
 
+/// A worker whose steps the model takes itself.
+pub struct Steps(Worker);
+
+impl Steps {
+    pub fn new(seat: &Seat, index: usize) -> Self {
+        Steps(Worker::new(Arc::clone(&seat.0), index))
+    }
+
+    pub fn start_search(&self) {
+        self.0.shared_arc().sleep.start_search();
+    }
+
+    /// Looks after the claims of others from now on.
+    pub fn start_watch(&self) {
+        assert!(self.0.shared_arc().phase.start_watch());
+    }
+
+    /// A searcher, or a watcher that was woken, turns to other work.
+    pub fn find_work(&self, watching: bool) {
+        self.0.shared_arc().phase.stop_watch(watching);
+        self.0.stop_search();
+        self.0.pass_on_if_last();
+    }
+
+    /// Claims two jobs, and starts none.
+    pub fn claim(&self) {
+        self.0.claim().open(std::ptr::NonNull::dangling(), std::ptr::NonNull::dangling(), 0, 2);
+        self.0.claimed(2, true);
+    }
+
+    /// A searcher falls asleep, or searches on.
+    pub fn lie_down(&self) {
+        let _ = self.0.lie_down();
+    }
+}
+
+impl Seat {
+    /// Whether claimed jobs would be found: nobody sleeps, or somebody searches or watches.
+    pub fn is_watched(&self) -> bool {
+        let counts = self.0.sleep.counts_in_order();
+        counts.sleepers() == 0 || counts.searchers() > 0 || self.0.phase.has_watcher()
+    }
+}
+
 /// The sleep state alone.
 pub struct Bed(Sleep);
 

@@ -152,9 +152,10 @@ impl<S> Shape<S> {
     /// Counts `n` slots (or an end that moved on) as done with; the last recycles the block.
     ///
     /// # Safety
-    /// `block` is of this pool, and the caller does not use these slots again.
+    /// `block` is of this pool, `n` is not 0, and the caller does not use these slots again.
     #[inline]
     pub(crate) unsafe fn finish(pool: &Pool, block: NonNull<Header>, n: usize) {
+        debug_assert!(n > 0, "a block without slots of ours may be in its next use");
         // SAFETY: passed on.
         unsafe { Self::count(pool, block, n as u32) };
     }

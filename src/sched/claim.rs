@@ -76,12 +76,14 @@ impl<F, B> Claim<F, B> {
     #[inline(always)]
     pub(crate) fn open(&self, function: NonNull<F>, block: NonNull<B>, start: usize, len: usize) -> Remaining {
         let end = (start + len) as u32;
-        // Ordering: Relaxed, released by the store of the cursor in `start`.
+        // Ordering: Relaxed, released by the store of the cursor below.
         self.function.store(function.as_ptr(), Ordering::Relaxed);
         // Ordering: Relaxed, as above.
         self.block.store(block.as_ptr(), Ordering::Relaxed);
         // Ordering: Relaxed, as above.
         self.end.store(end, Ordering::Relaxed);
+        // Ordering: Release publishes the fields above: from here on the claim can be revoked and watched.
+        self.hot.cursor.store(start as u32, Ordering::Release);
         Remaining { next: start as u32, end }
     }
 
@@ -93,7 +95,7 @@ impl<F, B> Claim<F, B> {
             if i >= remaining.end {
                 return None;
             }
-            // Ordering: Release publishes the claim's fields with its first cursor; ordered before the load of
+            // Ordering: Release, a revoker reads the claim's fields whichever cursor it sees; ordered before the load of
             // `revoked` by the fences.
             self.hot.cursor.store(i + 1, Ordering::Release);
             fence_light();
@@ -146,11 +148,11 @@ impl<F, B> Claim<F, B> {
         self.hot.revoked.store(false, Ordering::Relaxed);
     }
 
-    /// Takes the front half of what the owner has not started. `None` when there is nothing, or another thread is at it.
+    /// Takes the front half of what the owner has not started. `None` when there is nothing.
     ///
     /// `keep` is called while the claim is known to be open, and so its function to be alive.
     pub(crate) fn revoke<K>(&self, keep: impl FnOnce(NonNull<F>) -> K) -> Option<Revoked<K, B>> {
-        let mut taken = self.taken.try_lock()?;
+        let mut taken = self.taken.lock();
         // Ordering: Relaxed, under the lock.
         let fresh = !self.hot.revoked.load(Ordering::Relaxed);
         if fresh {
@@ -189,6 +191,29 @@ impl<F, B> Claim<F, B> {
         // Ordering: Relaxed, as above.
         let end = self.end.load(Ordering::Relaxed);
         // Ordering: Relaxed, as above.
-        (cursor < end).then(|| (cursor, self.block.load(Ordering::Relaxed)))
+        (self.first_left(cursor) < end).then(|| (cursor, self.block.load(Ordering::Relaxed)))
+    }
+
+    /// How many jobs of a function are claimed and neither started nor taken. Exact when nobody starts or takes meanwhile.
+    pub(crate) fn unstarted(&self, function: *const F) -> usize {
+        // Ordering: Relaxed, a figure for people; likewise below.
+        if !ptr::eq(self.function.load(Ordering::Relaxed), function) {
+            return 0;
+        }
+        // Ordering: Relaxed, as above.
+        let cursor = self.hot.cursor.load(Ordering::Relaxed);
+        // Ordering: Relaxed, as above.
+        self.end.load(Ordering::Relaxed).saturating_sub(self.first_left(cursor)) as usize
+    }
+
+    /// The first job from `cursor` on that no revoker has taken.
+    fn first_left(&self, cursor: u32) -> u32 {
+        // Ordering: Relaxed, checked again under the lock.
+        if cursor == IDLE || !self.hot.revoked.load(Ordering::Relaxed) {
+            return cursor;
+        }
+        let taken = self.taken.lock();
+        // Ordering: Relaxed, under the lock.
+        if self.hot.revoked.load(Ordering::Relaxed) { taken.resume.max(cursor) } else { cursor }
     }
 }

@@ -2,20 +2,19 @@
 
 use super::deque::Taken;
 use super::registry::Shared;
-use super::run::swallow;
 use super::worker::Worker;
 use crate::job::origin;
 use crate::queue::block::Shape;
 use crate::queue::lane::{Lane, Span};
 use crate::queue::pool::{Link, Pool};
 use crate::queue::priority::Priority;
+use crate::quiet::quietly;
 use crate::sync::{AtomicPtr, AtomicU32, Ordering, UnsafeCell, load_after_rmw};
 use std::alloc::Layout;
 use std::any::Any;
 use std::cell::Cell;
 use std::mem::MaybeUninit;
 use std::ops::Deref;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
 
@@ -68,8 +67,8 @@ pub(crate) struct Vtable {
     pub(crate) run_single: unsafe fn(&Worker, &Core, Priority) -> bool,
     /// Claims some queued jobs and runs them: `false` when the first one is reserved and not yet published.
     pub(crate) run_ready: unsafe fn(&Worker, &Core) -> bool,
-    /// Runs claimed jobs.
-    pub(crate) run_span: unsafe fn(&Worker, &Core, Span),
+    /// Runs claimed jobs; whether the claim emptied the lane.
+    pub(crate) run_span: unsafe fn(&Worker, &Core, Span, bool),
     /// Runs a nested job of this worker. Unwinds when it panics.
     pub(crate) run_nested: RunNested,
     /// The running job of this function panicked: tells its handle.
@@ -226,10 +225,7 @@ impl Core {
         let body = self.body.swap(ptr::null_mut(), Ordering::Relaxed);
         if !body.is_null() {
             // SAFETY: the vtable was made for this body, and the swap gave it to this call alone.
-            let dropped = catch_unwind(AssertUnwindSafe(|| unsafe { (self.vtable.drop_body)(body) }));
-            if let Err(payload) = dropped {
-                swallow(payload);
-            }
+            quietly(|| unsafe { (self.vtable.drop_body)(body) });
         }
     }
 }

@@ -13,7 +13,7 @@
 //! null there, and a push that finds the entry still in use reports the deque as full.
 
 use crate::job::slot::ResultSlot;
-use crate::sync::{AtomicPtr, AtomicU64, Ordering, UnsafeCell, fence_heavy, fence_light, yield_now};
+use crate::sync::{AtomicPtr, AtomicU64, Ordering, UnsafeCell, fence_full, fence_heavy, fence_light, yield_now};
 use crossbeam_utils::CachePadded;
 use std::mem::MaybeUninit;
 use std::ptr::{self, NonNull};
@@ -29,7 +29,7 @@ pub(crate) struct Deque<F> {
     top: CachePadded<AtomicU64>,
     /// One past the newest entry; only the owner writes it.
     bottom: CachePadded<AtomicU64>,
-    /// Odd while the owner has entries in its hands that it will put back (`extract`), which `mentions` cannot see.
+    /// Odd while the owner has entries in its hands that it will put back (`raise`), which `mentions` cannot see.
     lifts: AtomicU64,
     entries: Box<[Entry<F>; CAPACITY]>,
 }
@@ -56,7 +56,7 @@ pub(crate) struct Taken<'a, F> {
 }
 
 /// An entry's contents, of unknown type.
-pub(crate) struct Lifted<F> {
+struct Lifted<F> {
     function: NonNull<F>,
     control: *mut ResultSlot,
     argument: Words,
@@ -198,11 +198,11 @@ impl<F> Deque<F> {
         }
     }
 
-    /// Takes the entry with this control word out of the middle, if it is there: what came later stays, in order.
+    /// Makes the entry with this control word the newest, if it is there: whether it was. What came later stays, in order.
     ///
     /// # Safety
     /// The caller is the owner.
-    pub(crate) unsafe fn extract(&self, control: *mut ResultSlot) -> Option<Lifted<F>> {
+    pub(crate) unsafe fn raise(&self, control: *mut ResultSlot) -> bool {
         // Ordering: Relaxed, only the owner writes it.
         let bottom = self.bottom.load(Ordering::Relaxed);
         // Ordering: Relaxed, where to look: what is still there is decided by the pops below.
@@ -211,13 +211,14 @@ impl<F> Deque<F> {
         let is_it = |i: &u64| ptr::eq(self.entry(*i).control.load(Ordering::Relaxed), control);
         let newest_first = (top..bottom).rev();
         let above = newest_first.take_while(|i| !is_it(i)).count() as u64;
-        if above == bottom - top {
-            return None;
+        if above == bottom - top || above == 0 {
+            return above < bottom - top;
         }
         // Ordering: Relaxed, only the owner writes it.
         let lifts = self.lifts.load(Ordering::Relaxed);
-        // Ordering: Relaxed, before the Release stores of `bottom` below, through which `mentions` sees it.
+        // Ordering: Relaxed, ordered before every change of an entry by the fence; pairs with that of `mentions`.
         self.lifts.store(lifts + 1, Ordering::Relaxed);
+        fence_full();
         let mut later = Vec::with_capacity(above as usize);
         let mut found = None;
         while found.is_none() && later.len() as u64 <= above {
@@ -226,7 +227,8 @@ impl<F> Deque<F> {
             let lifted = taken.lift();
             if ptr::eq(lifted.control, control) { found = Some(lifted) } else { later.push(lifted) }
         }
-        for mut lifted in later.into_iter().rev() {
+        let was_there = found.is_some();
+        for mut lifted in later.into_iter().rev().chain(found) {
             // SAFETY: the caller is the owner, and has lifted this entry.
             while let Err(back) = unsafe { self.push_lifted(lifted) } {
                 // A thief has won the entry that is the newest now, and has not moved its job out yet.
@@ -236,7 +238,7 @@ impl<F> Deque<F> {
         }
         // Ordering: Release, pairs with the Acquire in `mentions`: what was put back is visible.
         self.lifts.store(lifts + 2, Ordering::Release);
-        found
+        was_there
     }
 
     /// Puts a lifted entry back as the newest. There is room for it, but after the last one was popped against a thief the
@@ -244,7 +246,7 @@ impl<F> Deque<F> {
     ///
     /// # Safety
     /// The caller is the owner.
-    pub(crate) unsafe fn push_lifted(&self, lifted: Lifted<F>) -> Result<(), Lifted<F>> {
+    unsafe fn push_lifted(&self, lifted: Lifted<F>) -> Result<(), Lifted<F>> {
         let Lifted { function, control, argument } = lifted;
         // SAFETY: the caller is the owner.
         unsafe { self.push(function, control, argument) }.map_err(|argument| Lifted { function, control, argument })
@@ -262,12 +264,14 @@ impl<F> Deque<F> {
     /// Whether any entry refers to `function`, for a caller who knows that none is being added. May say yes when it cannot
     /// know, because the owner is moving entries about.
     pub(crate) fn mentions(&self, function: *const F) -> bool {
-        // Ordering: Acquire, pairs with the Release in `extract`: what was put back by then is visible.
+        // Ordering: Acquire, pairs with the Release in `raise`: what was put back by then is visible.
         let lifts = self.lifts.load(Ordering::Acquire);
         if lifts % 2 == 1 || self.holds_entry_of(function) {
             return true;
         }
-        // Ordering: Relaxed, after the Acquire of `bottom`: if that saw the owner lift entries, so does this.
+        // If an entry that the owner put back was seen above, so is the lift below, as in a sequence lock.
+        fence_full();
+        // Ordering: Relaxed, ordered by the fence.
         self.lifts.load(Ordering::Relaxed) != lifts
     }
 
@@ -275,7 +279,7 @@ impl<F> Deque<F> {
         // Ordering: Relaxed, every push of `function` came before the epochs that the caller has acquired, so it is
         // visible; a view that is older than the pops since then finds more, never less.
         let top = self.top.load(Ordering::Relaxed);
-        // Ordering: Acquire, pairs with the owner's Release stores while it lifts, see `mentions`.
+        // Ordering: Acquire, pairs with the owner's Release stores: the entries below it are visible.
         let bottom = self.bottom.load(Ordering::Acquire);
         // Ordering: Relaxed, as for `top`.
         (top..bottom).any(|i| ptr::eq(self.entry(i).function.load(Ordering::Relaxed), function))

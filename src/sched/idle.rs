@@ -27,16 +27,15 @@ enum Asleep {
 #[derive(Default)]
 struct Stuck(Vec<(usize, (u32, *mut Header))>);
 
-impl Stuck {
-    fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-}
-
 impl Worker {
     /// Whether there is work for a searcher.
     pub(super) fn sees_work(&self) -> bool {
         self.shared.has_ready() || self.others().any(|w| !w.deque.is_empty())
+    }
+
+    /// Whether others have claimed jobs and not started them yet.
+    pub(super) fn sees_claims(&self) -> bool {
+        self.others().any(|w| w.claim.glance().is_some())
     }
 
     /// Looks for work until there is some: `false` when the engine has ended. Counted as a searcher before and after.
@@ -53,8 +52,7 @@ impl Worker {
             if let Some(()) = self.rescue(&mut stuck) {
                 return true;
             }
-            let limit = (!stuck.is_empty()).then_some(watch);
-            match self.fall_asleep(limit) {
+            match self.fall_asleep(watch) {
                 Asleep::Ended => return false,
                 Asleep::SawWork => return true,
                 Asleep::Woken(Woken::Notified) => watch = WATCH_FIRST,
@@ -63,27 +61,22 @@ impl Worker {
         }
     }
 
-    /// Parks, unless there is work after all.
-    fn fall_asleep(&self, limit: Option<Duration>) -> Asleep {
+    /// Parks, unless there is work after all; for at most `watch` if others have claimed jobs that nobody looks after.
+    fn fall_asleep(&self, watch: Duration) -> Asleep {
         let shared = &*self.shared;
         self.retire_idle();
         Priority::ALL.into_iter().for_each(|priority| _ = shared.ready(priority).tidy());
-        shared.collect_idle();
-        self.mark_parked();
-        let watching = limit.is_some() && shared.phase.start_watch();
-        let limit = limit.filter(|_| watching);
-        shared.sleep.start_sleep();
-        if self.look_again() {
-            shared.sleep.stay_awake();
-            shared.phase.stop_watch(watching);
+        self.park_and_collect();
+        let Some(watching) = self.lie_down() else {
             self.tick();
             return Asleep::SawWork;
-        }
+        };
         if shared.phase.has_ended() {
             shared.sleep.stay_awake();
             shared.phase.stop_watch(watching);
             return Asleep::Ended;
         }
+        let limit = watching.then_some(watch);
         if shared.phase.is_draining() && shared.all_asleep() {
             // Everybody has looked and found nothing: what was accepted has been run.
             shared.finish_drain();
@@ -95,8 +88,32 @@ impl Worker {
         Asleep::Woken(woken)
     }
 
-    /// The sleeper's last look, after it is counted: pairs with `Sleep::notify` (through the counts) and
-    /// `Sleep::notify_local` (through the heavy fence).
+    /// From searcher to sleeper: whether this one looks after the claims of others. `None` when there is work after all.
+    pub(crate) fn lie_down(&self) -> Option<bool> {
+        self.shared.sleep.start_sleep();
+        if self.look_again() {
+            self.shared.sleep.stay_awake();
+            return None;
+        }
+        Some(self.sees_claims() && self.shared.phase.start_watch())
+    }
+
+    /// Lets go of every function, and of the removed ones that nobody holds any more.
+    fn park_and_collect(&self) {
+        loop {
+            self.mark_parked();
+            let gone = self.shared.collect_idle();
+            if gone.is_empty() {
+                return;
+            }
+            // What is dropped is others' code, which may submit.
+            self.tick();
+            drop(gone);
+        }
+    }
+
+    /// The sleeper's last look, after it is counted: pairs with `Sleep::notify` (through the counts), and through the heavy
+    /// fence with `Sleep::notify_local` and `Worker::claimed`.
     fn look_again(&self) -> bool {
         fence_heavy();
         self.sees_work()
@@ -117,19 +134,16 @@ impl Worker {
             add(&self.me().counters.steals, taken.len as u64);
             *stuck = now;
             // Runs as a searcher would: others must be able to see that nobody searches.
-            if self.shared.sleep.stop_search() {
-                self.announce.set(true);
-            }
+            self.stop_search();
             let span = Span { block: taken.block, start: taken.start, len: taken.len, began: false };
             let core = &*taken.function;
-            self.claimed(span.len, false);
             if self.shared.phase.is_discarding() {
                 // SAFETY: revoked above.
                 let n = unsafe { (core.vtable.discard_span)(core, span) };
                 self.shared.phase.discarded(n);
             } else {
                 // SAFETY: revoked above.
-                unsafe { (core.vtable.run_span)(self, core, span) };
+                unsafe { (core.vtable.run_span)(self, core, span, false) };
             }
             self.shared.sleep.start_search();
             return Some(());

@@ -4,7 +4,6 @@ use super::core::{Class, Core};
 use super::worker::Worker;
 use crate::job::slot::ResultSlot;
 use crate::queue::pool::Link;
-use crate::sync::yield_now;
 use std::ptr::NonNull;
 
 /// Free nodes that a worker keeps at most; above this it gives half back.
@@ -69,9 +68,9 @@ impl Worker {
 
     // Waiting inside a job.
 
-    /// Makes it possible for a job to wait for `job`: runs it, if it is queued here. `false` when the wait would never
-    /// end. Calls `wait` to block otherwise.
-    pub(crate) fn wait_inside(&self, job: NonNull<ResultSlot>, wait: impl FnOnce()) -> bool {
+    /// Makes it possible for a job to wait for `job`: runs it, if it is queued here. Calls `wait` to block otherwise, and
+    /// returns what that does; `false` without it when the wait would never end.
+    pub(crate) fn wait_inside(&self, job: NonNull<ResultSlot>, wait: impl FnOnce() -> bool) -> bool {
         if self.is_on_this_stack(job) {
             return false;
         }
@@ -83,17 +82,18 @@ impl Worker {
         if !self.shared.phase.block() {
             return false;
         }
-        wait();
+        let done = wait();
         self.shared.phase.unblock();
-        true
+        done
     }
 
     /// Waits for a job that others than this engine's workers run. It cannot be refused, but it counts: others that wait
     /// for jobs of this engine must know that this worker runs none.
-    pub(crate) fn wait_outside(&self, wait: impl FnOnce()) {
+    pub(crate) fn wait_outside(&self, wait: impl FnOnce() -> bool) -> bool {
         self.shared.phase.block_anyway();
-        wait();
+        let done = wait();
         self.shared.phase.unblock();
+        done
     }
 
     /// Whether `job` is running on this stack, or suspended further down: it ends only after the running one.
@@ -104,17 +104,10 @@ impl Worker {
     }
 
     /// Runs `job` if it is in this worker's deque: it, and nothing that came later. The running job is suspended meanwhile.
-    pub(crate) fn help(&self, job: NonNull<ResultSlot>) {
-        if self.is_on_this_stack(job) {
-            return;
-        }
+    fn help(&self, job: NonNull<ResultSlot>) {
         // SAFETY: this thread is the owner.
-        let Some(mut lifted) = (unsafe { self.me().deque.extract(job.as_ptr()) }) else { return };
-        // SAFETY: this thread is the owner, and lifted an entry just now.
-        while let Err(back) = unsafe { self.me().deque.push_lifted(lifted) } {
-            // A thief has won the entry that is the newest now, and has not moved its job out yet: a few instructions.
-            lifted = back;
-            yield_now();
+        if !unsafe { self.me().deque.raise(job.as_ptr()) } {
+            return;
         }
         // SAFETY: this thread is the owner. A thief may be faster: then the job runs elsewhere.
         if let Some(taken) = unsafe { self.me().deque.pop() } {

@@ -44,7 +44,7 @@ pub(crate) struct Shared {
     pub(crate) drain_deadline: Duration,
     /// `Engine` values alive.
     pub(crate) users: AtomicUsize,
-    /// Removed functions whose memory is still kept: a hint for workers that have nothing to do.
+    /// Removed functions whose memory is still kept, for workers that have nothing to do.
     retired: AtomicUsize,
     pages: Box<[AtomicPtr<Page>]>,
     names: Mutex<Names>,
@@ -264,16 +264,11 @@ impl Shared {
         class
     }
 
-    /// For workers with nothing to do: frees what can be freed.
-    pub(crate) fn collect_idle(&self) {
-        // Ordering: Relaxed, a hint.
-        if self.retired.load(Ordering::Relaxed) > 0
-            && let Some(mut names) = self.names.try_lock()
-        {
-            let gone = self.collect(&mut names);
-            drop(names);
-            drop(gone);
-        }
+    /// For workers with nothing to do, after `mark_parked`: what can be freed, for the caller to drop.
+    #[must_use]
+    pub(crate) fn collect_idle(&self) -> Vec<CoreRef> {
+        // Ordering: Relaxed, a hint; who removes a function looks after the workers that it saw parked.
+        if self.retired.load(Ordering::Relaxed) == 0 { Vec::new() } else { self.collect(&mut self.names.lock()) }
     }
 
     /// Takes each removed function as far on its way out as it goes. Returns those that nobody can hold any more, for
@@ -356,11 +351,12 @@ impl Shared {
 
     /// Name of the function that worker `i` is running a job of.
     pub(crate) fn running_name(&self, i: usize) -> Option<String> {
-        // The lock keeps removed functions from being freed while their name is read.
-        let _names = self.names.lock();
-        let core = self.workers[i].running()?;
-        // SAFETY: a worker that is inside a job keeps its function from being freed, see the module.
-        Some(unsafe { core.as_ref() }.name().to_owned())
+        // The lock keeps those that are found from being freed while their name is read. The worker may be past its job by
+        // now, and the function gone.
+        let names = self.names.lock();
+        let running = self.workers[i].running()?;
+        let mut all = names.by_name.iter().map(|n| &n.0).chain(names.retired.iter().map(|r| &r.core));
+        all.find(|core| core.as_ptr() == running).map(|core| core.name().to_owned())
     }
 }
 

@@ -9,6 +9,7 @@ use crate::queue::block::{JobSlot, Shape, detached};
 use crate::queue::lane::{Claim, Lane, Span};
 use crate::queue::pool::Link;
 use crate::queue::priority::Priority;
+use crate::quiet::{quietly, swallow};
 use crate::sync::prefetch_write;
 use std::any::Any;
 use std::cell::Cell;
@@ -84,7 +85,7 @@ impl<S: Stored, R> Discard<S, R> {
     /// Ends a job that was moved out as cancelled: 1, or 0 if its caller had cancelled it before.
     pub(crate) fn taken(core: &Core, control: *mut ResultSlot, stored: S) -> usize {
         let mut discarded = 1;
-        let dropped = catch_unwind(AssertUnwindSafe(|| {
+        quietly(|| {
             if control != detached() {
                 // SAFETY: the job's side of its slot; a control word other than `detached` is one.
                 let slot = unsafe { NonNull::new_unchecked(control) };
@@ -98,10 +99,7 @@ impl<S: Stored, R> Discard<S, R> {
                 unsafe { ResultSlot::complete::<R>(slot, Err(JobError::Cancelled)) };
             }
             drop(stored);
-        }));
-        if let Err(payload) = dropped {
-            swallow(payload);
-        }
+        });
         discarded
     }
 
@@ -208,9 +206,8 @@ where
         } else {
             span.start + span.len < Shape::<S>::CAPACITY
         };
-        worker.claimed(span.len, emptied);
         // SAFETY: claimed above.
-        unsafe { Self::run_span(worker, core, span) };
+        unsafe { Self::run_span(worker, core, span, emptied) };
         true
     }
 
@@ -242,19 +239,21 @@ where
         true
     }
 
-    unsafe fn run_span(worker: &Worker, core: &Core, span: Span) {
+    unsafe fn run_span(worker: &Worker, core: &Core, span: Span, emptied: bool) {
         // SAFETY: the body lives until the engine has ended, and this worker is part of it.
         let body = unsafe { &*core.body_ptr().cast::<F>() };
         Self::prefetch_results(span);
         let claim = worker.claim();
         let mut remaining = claim.open(NonNull::from(core), span.block, span.start, span.len);
+        worker.claimed(span.len, emptied);
         let mut ran = 0;
         worker.begin(core);
         loop {
             let caught = catch_unwind(AssertUnwindSafe(|| {
-                while let Some(i) = claim.start(&mut remaining) {
-                    // After the start, so that the rest of the claim can be revoked meanwhile.
+                loop {
+                    // The whole claim can be revoked meanwhile.
                     worker.run_urgent_first();
+                    let Some(i) = claim.start(&mut remaining) else { return };
                     ran += 1;
                     // SAFETY: the claim gave job `i` to this call.
                     let slot = unsafe { Shape::<S>::slot(span.block, i) };
@@ -269,8 +268,11 @@ where
         }
         claim.close();
         worker.ran(ran);
-        // SAFETY: these jobs were moved out; others of the span were revoked and are their taker's to finish.
-        unsafe { Shape::<S>::finish(&core.class().blocks, span.block, ran) };
+        // All may have been revoked: then the block is not ours to look at.
+        if ran > 0 {
+            // SAFETY: these jobs were moved out; others of the span were revoked and are their taker's to finish.
+            unsafe { Shape::<S>::finish(&core.class().blocks, span.block, ran) };
+        }
     }
 
     /// Fetches the result slots of a span while its first jobs run: each is a line that another core wrote last.
@@ -423,21 +425,8 @@ fn worker_panicked<R>(worker: &Worker, payload: Box<dyn Any + Send>) {
     worker.set_job(detached());
     // SAFETY: `set_job` was given the slot of the job that was running.
     let slot = unsafe { NonNull::new_unchecked(control) };
-    let told = catch_unwind(AssertUnwindSafe(|| {
+    quietly(|| {
         // SAFETY: the job's side, last use.
         unsafe { ResultSlot::complete::<R>(slot, Err(JobError::Panicked(Panic::new(payload)))) };
-    }));
-    if let Err(payload) = told {
-        swallow(payload);
-    }
-}
-
-/// Drops a panic payload whose own drop may panic.
-pub(crate) fn swallow(payload: Box<dyn Any + Send>) {
-    if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload)))
-        && let Err(third) = catch_unwind(AssertUnwindSafe(|| drop(second)))
-    {
-        // Panics all the way down: leaking the last is what is left.
-        std::mem::forget(third);
-    }
+    });
 }

@@ -8,13 +8,13 @@
 //!
 //! *Discarding* goes straight to the second state, and ends whatever is queued, claimed and not started as cancelled.
 
-use super::core::{DRAINING, PULLED};
+use super::core::{Core, DRAINING, PULLED};
 use super::registry::Shared;
 use super::worker::Worker;
 use crate::queue::lane::Span;
-use crate::sync::{AtomicBool, AtomicU8, AtomicUsize, Condvar, Mutex, Ordering};
+use crate::sync::{AtomicBool, AtomicU8, AtomicUsize, Condvar, Mutex, Ordering, yield_now};
 use std::sync::Arc;
-use std::thread::JoinHandle;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 const OPEN: u8 = 0;
@@ -153,7 +153,9 @@ impl Phase {
 
     fn join(&self) {
         let threads = std::mem::take(&mut *self.threads.lock());
-        for thread in threads {
+        // The last handle of an engine may be dropped by a thread-local of one of its workers.
+        let this = thread::current().id();
+        for thread in threads.into_iter().filter(|thread| thread.thread().id() != this) {
             // A worker catches what jobs throw; there is no result to look at.
             let _ = thread.join();
         }
@@ -261,11 +263,7 @@ impl Shared {
         self.finish_drain();
         // Held to the end: the functions of the jobs that are taken below stay alive.
         let cores = self.close_names();
-        for core in &cores {
-            // SAFETY: the vtable was made for this core.
-            let n = unsafe { (core.vtable.discard_queued)(core) };
-            self.phase.discarded(n);
-        }
+        cores.iter().for_each(|core| self.discard_queued(core));
         for worker in &self.workers {
             // SAFETY: an open claim has jobs that are not done with, so its function is not freed.
             while let Some(taken) = worker.claim.revoke(|core| unsafe { super::core::CoreRef::keep(core) }) {
@@ -277,6 +275,21 @@ impl Shared {
             self.discard_nested(worker);
         }
         self.sleep.wake_all();
+    }
+
+    /// Ends what is queued in a closed function as cancelled. Waits for submits that were accepted and have not published
+    /// their job yet, a few instructions each.
+    pub(crate) fn discard_queued(&self, core: &Core) {
+        loop {
+            // SAFETY: the vtable was made for this core.
+            let n = unsafe { (core.vtable.discard_queued)(core) };
+            self.phase.discarded(n);
+            // SAFETY: as above.
+            if unsafe { (core.vtable.is_empty)(core) } {
+                return;
+            }
+            yield_now();
+        }
     }
 
     /// Empties a worker's deque.

@@ -9,7 +9,7 @@ use crate::job::slot::ResultSlot;
 use crate::queue::block::{Header, detached};
 use crate::queue::pool::Link;
 use crate::queue::priority::Priority;
-use crate::sync::{Ordering, fence_light, local, spin_loop, yield_now};
+use crate::sync::{Ordering, fence_full, fence_light, local, spin_loop, yield_now};
 use std::cell::{Cell, UnsafeCell};
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -22,6 +22,8 @@ const NESTED_ROUND: usize = 64;
 const COALESCE_MAX: u32 = 16;
 /// A claim below this size means that the worker has caught up with its producers.
 const CAUGHT_UP: usize = 32;
+/// Looks at functions with jobs of high priority that may start nothing before the worker goes on.
+const URGENT_LOOKS: u32 = if cfg!(layshaft_loom) { 1 } else { 64 };
 /// Lanes that may keep an empty block, for each worker.
 const HOLD: usize = 256;
 
@@ -59,6 +61,15 @@ pub(crate) struct Worker {
     pub(super) announce: Cell<bool>,
 }
 
+/// Ends a worker, also when something unforeseen unwinds: whoever waits for the engine's end must not wait for it.
+struct Leave<'w>(&'w Worker);
+
+impl Drop for Leave<'_> {
+    fn drop(&mut self) {
+        self.0.leave();
+    }
+}
+
 local! {
     static CURRENT: Cell<*const Worker> = Cell::new(ptr::null());
 }
@@ -81,9 +92,8 @@ impl Worker {
         f(unsafe { Worker::current() })
     }
 
-    /// The body of a worker thread: runs jobs until the engine ends.
-    pub(crate) fn main(shared: Arc<Shared>, index: usize) {
-        let worker = Worker {
+    pub(crate) fn new(shared: Arc<Shared>, index: usize) -> Worker {
+        Worker {
             me: NonNull::from(&shared.workers[index]),
             running: Cell::new(Running::NOTHING),
             nodes: UnsafeCell::new(Vec::new()),
@@ -96,14 +106,24 @@ impl Worker {
             announce: Cell::new(false),
             shared,
             index,
-        };
+        }
+    }
+
+    /// The body of a worker thread: runs jobs until the engine ends.
+    pub(crate) fn main(shared: Arc<Shared>, index: usize) {
+        let worker = Worker::new(shared, index);
         CURRENT.with(|c| c.set(&worker));
+        let _leave = Leave(&worker);
         worker.serve();
-        worker.give_nodes_back();
-        worker.mark_parked();
+    }
+
+    /// The thread's last act as a worker.
+    fn leave(&self) {
+        self.give_nodes_back();
+        self.mark_parked();
         // Still this thread's worker: bodies that are dropped here may drop the last handle of the engine, which then
         // must not wait for this thread.
-        worker.shared.leave();
+        self.shared.leave();
         CURRENT.with(|c| c.set(ptr::null()));
     }
 
@@ -140,9 +160,14 @@ impl Worker {
             if !self.search() {
                 return;
             }
-            if self.shared.sleep.stop_search() {
-                self.announce.set(true);
-            }
+            self.stop_search();
+        }
+    }
+
+    /// Something was found: the last searcher will pass on what else there is.
+    pub(crate) fn stop_search(&self) {
+        if self.shared.sleep.stop_search() {
+            self.announce.set(true);
         }
     }
 
@@ -178,10 +203,15 @@ impl Worker {
     fn run_urgent(&self) {
         let outer = self.running.get();
         let ready = self.shared.ready(Priority::High);
-        while ready.any() {
-            while let Some(index) = ready.next(self.side_cursor.get()) {
+        // Looks in a row that started nothing: a job that is reserved and not yet published must not hold up the others,
+        // should its producer be preempted.
+        let mut idle = 0;
+        while ready.any() && idle < URGENT_LOOKS {
+            while idle < URGENT_LOOKS
+                && let Some(index) = ready.next(self.side_cursor.get())
+            {
                 self.side_cursor.set(index + 1);
-                self.run_function(index, Priority::High);
+                idle = if self.run_function(index, Priority::High) { 0 } else { idle + 1 };
             }
             // The root is what is looked at before each job.
             if ready.tidy() {
@@ -210,16 +240,18 @@ impl Worker {
         }
     }
 
+    /// Runs what a function has claimable: `false` when its first job is reserved and not yet published.
     #[inline(always)]
-    fn run_function(&self, index: usize, priority: Priority) {
-        let Some(core) = self.shared.function(index) else { return self.unlisted(index, priority) };
+    fn run_function(&self, index: usize, priority: Priority) -> bool {
+        let Some(core) = self.shared.function(index) else {
+            self.unlisted(index, priority);
+            return true;
+        };
         // SAFETY: in the table during this epoch, so it is not freed before the next `tick`.
         let core = unsafe { core.as_ref() };
-        if self.shared.phase.is_discarding() {
-            // SAFETY: the vtable was made for this core.
-            let n = unsafe { (core.vtable.discard_queued)(core) };
-            self.shared.ready(priority).clear(index);
-            return self.shared.phase.discarded(n);
+        if self.is_discarding() {
+            self.discard_queued(core, priority);
+            return true;
         }
         let published = if priority == Priority::Normal {
             // SAFETY: as above.
@@ -230,6 +262,14 @@ impl Worker {
         if !published {
             yield_now();
         }
+        published
+    }
+
+    /// Ends what is queued as cancelled.
+    #[cold]
+    fn discard_queued(&self, core: &Core, priority: Priority) {
+        self.shared.discard_queued(core);
+        self.shared.ready(priority).clear(core.index as usize);
     }
 
     /// Claims and runs one job.
@@ -289,7 +329,8 @@ impl Worker {
         }
     }
 
-    /// A claim was made: adapts the coalescing wait, and wakes a worker where that is due.
+    /// A claim was opened: adapts the coalescing wait, and wakes a worker where that is due. After it was opened, so that
+    /// of this worker and one that falls asleep unwatching one sees the other.
     #[inline(always)]
     pub(crate) fn claimed(&self, n: usize, emptied: bool) {
         add(&self.me().counters.claims, 1);
@@ -300,13 +341,11 @@ impl Worker {
             self.coalesce.set(if n <= 1 { wait / 2 } else { (wait + 2).min(COALESCE_MAX) });
         }
         self.caught_up.set(small);
-        let counts = self.shared.sleep.counts();
-        if counts.sleepers() > 0 && (!emptied || n > 1) {
+        fence_light();
+        if self.has_sleepers() && (!emptied || n > 1) {
             self.share(emptied);
         }
-        if self.announce.get() {
-            self.pass_on();
-        }
+        self.pass_on_if_last();
     }
 
     /// Whether somebody may sleep. Who has fallen asleep unseen was told of every bit that was set since.
@@ -319,6 +358,8 @@ impl Worker {
     /// only needs one that watches.
     #[cold]
     fn share(&self, emptied: bool) {
+        // After the claim was opened, before the look at the watcher and the searchers: pairs with `pass_on`.
+        fence_full();
         if !emptied || !self.shared.phase.has_watcher() {
             self.notify();
         }
@@ -342,8 +383,10 @@ impl Worker {
     #[cold]
     pub(super) fn pass_on(&self) {
         self.announce.set(false);
+        // After this worker stopped searching, before the look at claims: pairs with `share`.
+        fence_full();
         // What others have claimed and not started may get stuck: somebody must watch it.
-        let is_unwatched = || !self.shared.phase.has_watcher() && self.others().any(|w| w.claim.glance().is_some());
+        let is_unwatched = || !self.shared.phase.has_watcher() && self.sees_claims();
         if self.sees_work() || is_unwatched() {
             self.notify();
         }
@@ -437,9 +480,7 @@ impl Worker {
         for victim in self.others() {
             if let Some(taken) = victim.deque.steal() {
                 add(&self.me().counters.steals, 1);
-                if self.announce.get() {
-                    self.pass_on();
-                }
+                self.pass_on_if_last();
                 self.run_one(taken);
                 return true;
             }

@@ -191,6 +191,14 @@ pub(crate) fn fence_heavy() {
     }
 }
 
+/// See [`fence_light`].
+#[track_caller]
+pub(crate) fn fence_full() {
+    if !is_weakened(Location::caller()) {
+        loom::sync::atomic::fence(Ordering::SeqCst);
+    }
+}
+
 pub(crate) fn prepare_fences() {}
 
 pub(crate) fn prefetch_write<T>(_address: *const T) {}
@@ -209,10 +217,6 @@ impl<T> Mutex<T> {
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
         MutexGuard(Some(self.0.lock().expect("no model panics under a lock")))
-    }
-
-    pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
-        self.0.try_lock().ok().map(|guard| MutexGuard(Some(guard)))
     }
 
     pub(crate) fn into_inner(self) -> T {

@@ -61,10 +61,10 @@ pub(crate) fn fence_light() {
     }
 }
 
-/// Where there is no `membarrier`.
+/// A fence that pairs with its like: for two rare sides, and where there is no `membarrier`.
 #[cold]
-fn fence_full() {
-    // Ordering: SeqCst, pairs with the same fence in `fence_heavy`.
+pub(crate) fn fence_full() {
+    // Ordering: SeqCst, pairs with the same fence elsewhere, or in `fence_heavy`.
     fence(Ordering::SeqCst);
 }
 
