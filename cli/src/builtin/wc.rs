@@ -57,8 +57,11 @@ impl Fold for Wc {
     fn line(self, name: &OsStr) -> Vec<u8> {
         // No count has more digits than the bytes.
         let width = self.bytes.max(1).ilog10() as usize + 1;
-        let counts = format!("{:width$} {:width$} {:width$}", self.lines, self.words, self.bytes);
-        name::line(counts.as_bytes(), b" ", name)
+        let counts = format!("{:width$} {:width$} {:width$} ", self.lines, self.words, self.bytes);
+        let mut line = counts.into_bytes();
+        name::for_wc(&mut line, name);
+        line.push(b'\n');
+        line
     }
 }
 
