@@ -2,7 +2,7 @@
 
 use crate::builtin::Builtin;
 use clap::{Parser, Subcommand, value_parser};
-use std::path::PathBuf;
+use std::ffi::OsString;
 
 /// More are a typing error rather than a wish.
 const MOST_WORKERS: i64 = 1024;
@@ -45,12 +45,12 @@ pub(crate) struct Man {
 
 /// Run a built-in function on every file, and print one line a file in input order
 ///
-/// Each INPUT is a file, `-` for standard input, or a folder: every regular file below it, hidden ones included, in the
+/// Each INPUT is a file, `-` for standard input (once), or a folder: every regular file below it, hidden ones included, in the
 /// order of the whole path's bytes. Symbolic links inside folders are not followed; one that is named is.
 ///
 /// Results go to standard output as they become available, errors and a summary to standard error. A name with a
 /// backslash, a newline or a carriage return is escaped as sha256sum does it: \\, \n, \r, and a backslash in front of
-/// the line.
+/// the line; by wc, a name with a newline is quoted as wc does it without a locale.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Map {
     /// The function to run
@@ -58,8 +58,9 @@ pub(crate) struct Map {
     pub(crate) function: Builtin,
 
     /// Files and folders
-    #[arg(required = true, value_name = "INPUT")]
-    pub(crate) inputs: Vec<PathBuf>,
+    // Parsed as text: the parser of paths refuses an empty one, and with it the whole run.
+    #[arg(required = true, value_name = "INPUT", value_parser = value_parser!(OsString))]
+    pub(crate) inputs: Vec<OsString>,
 
     /// Worker threads [default: one a core]
     #[arg(long, short, value_name = "N", value_parser = value_parser!(u16).range(1..=MOST_WORKERS))]

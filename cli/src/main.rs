@@ -9,6 +9,7 @@ mod histogram;
 mod map;
 mod name;
 mod run;
+mod stdout;
 mod summary;
 mod walk;
 mod window;
@@ -28,6 +29,10 @@ const EXIT_USAGE: u8 = 2;
 
 fn main() -> ExitCode {
     let args = args::Args::parse();
+    if stdout::is_closed() {
+        complain(std::io::stderr(), "cannot write to standard output: it is closed");
+        return ExitCode::from(EXIT_JOB_FAILED);
+    }
     ExitCode::from(match &args.command {
         args::Command::Map(options) => map::run(options),
         args::Command::Bench(options) => bench::run(options),

@@ -11,6 +11,10 @@ use std::time::{Duration, Instant};
 /// Runs the command; its exit code.
 pub(crate) fn run(options: &args::Map) -> u8 {
     let started = Instant::now();
+    if options.inputs.iter().filter(|input| *input == walk::STDIN).count() > 1 {
+        complain(io::stderr(), "the input '-' stands twice, but standard input can be read only once");
+        return EXIT_USAGE;
+    }
     let builtin = options.function;
     let (engine, function) = match run::start(options.jobs, builtin.name(), move |path| builtin.run(path)) {
         Ok(started) => started,

@@ -1,6 +1,7 @@
 //! From inputs to files, in order, one at a time.
 
 use std::cmp::Ordering;
+use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -21,10 +22,10 @@ pub(crate) struct Unreadable {
 ///
 /// An input that is no folder comes out as it is: whether it can be read is for the job to find out, at its turn.
 /// Memory follows the widest folders on one path, not the number of files.
-pub(crate) fn files(inputs: &[PathBuf]) -> impl Iterator<Item = Result<PathBuf, Unreadable>> {
-    inputs.iter().flat_map(|input| {
+pub(crate) fn files(inputs: &[OsString]) -> impl Iterator<Item = Result<PathBuf, Unreadable>> {
+    inputs.iter().map(Path::new).flat_map(|input| {
         let is_folder = input.as_os_str() != STDIN && fs::metadata(input).is_ok_and(|found| found.is_dir());
-        let file = (!is_folder).then(|| Ok(input.clone()));
+        let file = (!is_folder).then(|| Ok(input.to_owned()));
         let below = is_folder.then(|| below(input));
         file.into_iter().chain(below.into_iter().flatten())
     })

@@ -7,7 +7,7 @@ use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::symlink;
 use std::path::Path;
-use std::process::{Child, ChildStdout, Output, Stdio};
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::sync::mpsc;
 use std::thread;
 use tempfile::tempdir;
@@ -103,6 +103,52 @@ fn a_reader_that_leaves_stops_the_run_quietly() {
     drop(reader);
     assert_eq!(line.as_bytes(), shell(folder.path(), "sha256sum file"));
     let output = child.wait_with_output().expect("it ends");
+    assert_eq!((text(&output.stderr).as_str(), output.status.code()), ("", Some(0)));
+}
+
+#[test]
+fn an_empty_name_is_told_and_the_rest_goes_on() {
+    let folder = tempdir().expect("a folder");
+    write(folder.path(), "a", "a");
+    let output = map(folder.path(), &["sha256", "", "a"]);
+    assert_same(&output.stdout, &shell(folder.path(), "sha256sum a"));
+    assert_eq!(text(&output.stderr), "layshaft: cannot read '': No such file or directory (os error 2)\n");
+    assert_eq!(output.status.code(), Some(1));
+}
+
+#[test]
+fn standard_input_is_taken_once() {
+    let folder = tempdir().expect("a folder");
+    let output = map(folder.path(), &["sha256", "-", "x", "-"]);
+    assert_eq!((text(&output.stdout).as_str(), output.status.code()), ("", Some(2)));
+    assert!(text(&output.stderr).contains("'-' stands twice"), "{}", text(&output.stderr));
+}
+
+/// The shell closes it; what runs afterwards has no descriptor 1 until somebody opens a file.
+#[test]
+fn a_closed_output_is_told() {
+    let folder = tempdir().expect("a folder");
+    write(folder.path(), "file", "content");
+    for args in ["map sha256 file", "completions bash", "man", "bench core --quick"] {
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("exec \"$0\" {args} >&-"), env!("CARGO_BIN_EXE_layshaft")]);
+        let output = run({
+            command.current_dir(folder.path());
+            command
+        });
+        let want = "layshaft: cannot write to standard output: it is closed\n";
+        assert_eq!((text(&output.stderr).as_str(), output.status.code()), (want, Some(1)), "{args}");
+    }
+}
+
+/// Opened for both ways, as Python does it, it is what Rust puts in the place of a closed one.
+#[test]
+fn an_output_that_is_thrown_away_is_no_error() {
+    let folder = tempdir().expect("a folder");
+    write(folder.path(), "file", "content");
+    let mut command = layshaft(folder.path(), ["map", "-q", "sha256", "file"]);
+    command.stdout(File::options().read(true).write(true).open("/dev/null").expect("a null device"));
+    let output = run(command);
     assert_eq!((text(&output.stderr).as_str(), output.status.code()), ("", Some(0)));
 }
 
