@@ -3,16 +3,24 @@
 
 mod about;
 mod args;
+mod bell;
 mod bench;
 mod builtin;
+mod children;
+mod found;
 mod histogram;
+mod inputs;
+mod interrupt;
 mod map;
 mod name;
+mod printer;
+mod program;
+mod progress;
 mod run;
 mod stdout;
 mod summary;
-mod walk;
 mod window;
+mod work;
 
 use clap::Parser;
 use std::fmt::Display;

@@ -77,10 +77,15 @@ fn escape_for_shell(byte: u8) -> Option<Cow<'static, str>> {
     }))
 }
 
-/// A name for a message: in quotes, control characters and bytes that are not UTF-8 spelled out, so that a name cannot
-/// forge a line or speak to the terminal.
+/// A name for a message, in quotes.
 pub(crate) fn quoted(name: &OsStr) -> String {
-    let mut text = String::from("'");
+    format!("'{}'", spelled(name))
+}
+
+/// Control characters and bytes that are not UTF-8 spelled out, so that a name cannot forge a line or speak to the
+/// terminal.
+pub(crate) fn spelled(name: &OsStr) -> String {
+    let mut text = String::new();
     for part in name.as_encoded_bytes().utf8_chunks() {
         for c in part.valid().chars() {
             if c.is_control() || c == '\\' || c == '\'' {
@@ -94,7 +99,6 @@ pub(crate) fn quoted(name: &OsStr) -> String {
             let _ = write!(text, "\\x{byte:02x}");
         }
     }
-    text.push('\'');
     text
 }
 
