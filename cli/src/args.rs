@@ -10,7 +10,11 @@ const MOST_WORKERS: i64 = 1024;
 
 /// Runs functions over many inputs on a lock-free, work-stealing engine
 #[derive(Debug, Parser)]
-#[command(name = "layshaft", version, after_help = "Exit codes: 0 ok, 1 a job failed, 2 usage")]
+#[command(
+    name = "layshaft",
+    version,
+    after_help = "Exit codes: 0 ok, 1 a job failed, 2 usage, 128 and more: interrupted by a signal"
+)]
 pub(crate) struct Args {
     #[command(subcommand)]
     pub(crate) command: Command,
