@@ -5,8 +5,8 @@ use std::io::{self, IsTerminal, Write};
 use std::thread;
 
 /// How far a run is, while the number of inputs is not known, and afterwards.
-const COUNTING: &str = "{spinner} {pos} done in {elapsed}, {per_sec}";
-const COUNTED: &str = "[{bar:30}] {pos}/{len} in {elapsed}, {per_sec}, {eta} left";
+const COUNTING: &str = "{spinner} {pos} done in {elapsed}";
+const COUNTED: &str = "[{bar:30}] {pos}/{len} in {elapsed}, {eta} left";
 
 /// The bar, or nothing.
 pub(crate) struct Progress {
