@@ -1,15 +1,20 @@
 //! The command line.
 
-use crate::builtin::Builtin;
-use clap::{Parser, Subcommand, value_parser};
-use std::path::PathBuf;
+mod map;
+
+use clap::{Parser, Subcommand};
+pub(crate) use map::{Asked, Map, Request};
 
 /// More are a typing error rather than a wish.
 const MOST_WORKERS: i64 = 1024;
 
 /// Runs functions over many inputs on a lock-free, work-stealing engine
 #[derive(Debug, Parser)]
-#[command(name = "layshaft", version, after_help = "Exit codes: 0 ok, 1 a job failed, 2 usage")]
+#[command(
+    name = "layshaft",
+    version,
+    after_help = "Exit codes: 0 ok, 1 a job failed, 2 usage, 128 and more: interrupted by a signal"
+)]
 pub(crate) struct Args {
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -41,37 +46,6 @@ pub(crate) struct Man {
     /// The subcommand [default: the command itself]
     #[arg(value_name = "COMMAND")]
     pub(crate) command: Option<String>,
-}
-
-/// Run a built-in function on every file, and print one line a file in input order
-///
-/// Each INPUT is a file, `-` for standard input, or a folder: every regular file below it, hidden ones included, in the
-/// order of the whole path's bytes. Symbolic links inside folders are not followed; one that is named is.
-///
-/// Results go to standard output as they become available, errors and a summary to standard error. A name with a
-/// backslash, a newline or a carriage return is escaped as sha256sum does it: \\, \n, \r, and a backslash in front of
-/// the line.
-#[derive(Debug, clap::Args)]
-pub(crate) struct Map {
-    /// The function to run
-    #[arg(value_enum)]
-    pub(crate) function: Builtin,
-
-    /// Files and folders
-    #[arg(required = true, value_name = "INPUT")]
-    pub(crate) inputs: Vec<PathBuf>,
-
-    /// Worker threads [default: one a core]
-    #[arg(long, short, value_name = "N", value_parser = value_parser!(u16).range(1..=MOST_WORKERS))]
-    pub(crate) jobs: Option<u16>,
-
-    /// Print no summary
-    #[arg(long, short)]
-    pub(crate) quiet: bool,
-
-    /// Print the engine's own figures at the end, on standard error: a line a worker
-    #[arg(long)]
-    pub(crate) stats: bool,
 }
 
 /// Measure the engine on this machine

@@ -1,13 +1,13 @@
-//! The functions that `map` knows: each folds the chunks of a file into one line.
+//! The functions that `map` knows: each folds the chunks of a file into one result.
 
 mod checksum;
 mod gzip;
 mod wc;
 
-use crate::walk::STDIN;
+use crate::found::Found;
+use crate::inputs::STDIN;
 use clap::ValueEnum;
 use std::cell::RefCell;
-use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, ErrorKind, Read};
 use std::path::Path;
@@ -29,19 +29,10 @@ pub(crate) enum Builtin {
     GzipSize,
 }
 
-/// What a function found in one file.
-#[derive(Debug)]
-pub(crate) struct Output {
-    /// With its newline.
-    pub(crate) line: Vec<u8>,
-    /// Bytes read.
-    pub(crate) bytes: u64,
-}
-
 /// A function over the bytes of a file.
 trait Fold: Default {
     fn update(&mut self, chunk: &[u8]);
-    fn line(self, name: &OsStr) -> Vec<u8>;
+    fn found(self) -> Found;
 }
 
 impl Builtin {
@@ -54,8 +45,8 @@ impl Builtin {
         }
     }
 
-    /// Runs the function on one file, in constant memory.
-    pub(crate) fn run(self, path: &Path) -> io::Result<Output> {
+    /// Runs the function on one file, in constant memory: what it found, and the number of bytes read.
+    pub(crate) fn run(self, path: &Path) -> io::Result<(Found, u64)> {
         match self {
             Builtin::Sha256 => fold::<checksum::Sha256>(path),
             Builtin::Crc32 => fold::<checksum::Crc32>(path),
@@ -65,14 +56,14 @@ impl Builtin {
     }
 }
 
-fn fold<F: Fold>(path: &Path) -> io::Result<Output> {
+fn fold<F: Fold>(path: &Path) -> io::Result<(Found, u64)> {
     let mut state = F::default();
     let bytes = if path.as_os_str() == STDIN {
         each_chunk(io::stdin().lock(), |chunk| state.update(chunk))?
     } else {
         each_chunk(File::open(path)?, |chunk| state.update(chunk))?
     };
-    Ok(Output { line: state.line(path.as_os_str()), bytes })
+    Ok((state.found(), bytes))
 }
 
 /// Reads to the end through this worker's buffer; the number of bytes.

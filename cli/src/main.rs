@@ -3,15 +3,24 @@
 
 mod about;
 mod args;
+mod bell;
 mod bench;
 mod builtin;
+mod children;
+mod found;
 mod histogram;
+mod inputs;
+mod interrupt;
 mod map;
 mod name;
+mod printer;
+mod program;
+mod progress;
 mod run;
+mod stdout;
 mod summary;
-mod walk;
 mod window;
+mod work;
 
 use clap::Parser;
 use std::fmt::Display;
@@ -28,6 +37,10 @@ const EXIT_USAGE: u8 = 2;
 
 fn main() -> ExitCode {
     let args = args::Args::parse();
+    if stdout::is_closed() {
+        complain(std::io::stderr(), "cannot write to standard output: it is closed");
+        return ExitCode::from(EXIT_JOB_FAILED);
+    }
     ExitCode::from(match &args.command {
         args::Command::Map(options) => map::run(options),
         args::Command::Bench(options) => bench::run(options),

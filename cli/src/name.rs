@@ -1,5 +1,6 @@
 //! File names as they are printed: to standard output byte for byte, with GNU's escapes; in messages readable.
 
+use std::borrow::Cow;
 use std::ffi::OsStr;
 use std::fmt::Write;
 
@@ -34,10 +35,57 @@ fn escape(line: &mut Vec<u8>, name: &[u8]) {
     }
 }
 
-/// A name for a message: in quotes, control characters and bytes that are not UTF-8 spelled out, so that a name cannot
-/// forge a line or speak to the terminal.
+/// A name as `wc` prints it without a locale: as it is, or quoted for a shell when it would break the line.
+pub(crate) fn for_wc(line: &mut Vec<u8>, name: &OsStr) {
+    let name = name.as_encoded_bytes();
+    if !name.contains(&b'\n') {
+        return line.extend_from_slice(name);
+    }
+    line.push(b'\'');
+    // Inside `$'...'`, which knows escapes, instead of `'...'`.
+    let mut escaping = false;
+    for &byte in name {
+        let escape = escape_for_shell(byte);
+        if escape.is_some() && !escaping {
+            line.extend_from_slice(b"'$'");
+        } else if escape.is_none() && escaping && byte != b'\'' {
+            line.extend_from_slice(b"''");
+        }
+        escaping = escape.is_some();
+        match escape {
+            Some(escape) => line.extend_from_slice(escape.as_bytes()),
+            // Ends either kind of quotes.
+            None if byte == b'\'' => line.extend_from_slice(br"'\''"),
+            None => line.push(byte),
+        }
+    }
+    line.push(b'\'');
+}
+
+/// How `$'...'` spells a byte that is not printed as it is.
+fn escape_for_shell(byte: u8) -> Option<Cow<'static, str>> {
+    Some(Cow::Borrowed(match byte {
+        0x07 => r"\a",
+        0x08 => r"\b",
+        b'\t' => r"\t",
+        b'\n' => r"\n",
+        0x0b => r"\v",
+        0x0c => r"\f",
+        b'\r' => r"\r",
+        b' '..=b'~' => return None,
+        other => return Some(Cow::Owned(format!("\\{other:03o}"))),
+    }))
+}
+
+/// A name for a message, in quotes.
 pub(crate) fn quoted(name: &OsStr) -> String {
-    let mut text = String::from("'");
+    format!("'{}'", spelled(name))
+}
+
+/// Control characters and bytes that are not UTF-8 spelled out, so that a name cannot forge a line or speak to the
+/// terminal.
+pub(crate) fn spelled(name: &OsStr) -> String {
+    let mut text = String::new();
     for part in name.as_encoded_bytes().utf8_chunks() {
         for c in part.valid().chars() {
             if c.is_control() || c == '\\' || c == '\'' {
@@ -51,7 +99,6 @@ pub(crate) fn quoted(name: &OsStr) -> String {
             let _ = write!(text, "\\x{byte:02x}");
         }
     }
-    text.push('\'');
     text
 }
 

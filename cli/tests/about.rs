@@ -30,7 +30,10 @@ fn every_shell_has_a_script() {
 #[test]
 fn pages_name_every_option() {
     let page = text(&printed(&["man", "map"]));
-    for word in [".TH", "gzip\\-size", "\\-\\-jobs", "\\-\\-quiet", "\\-\\-stats", "INPUT"] {
+    let options = ["jobs", "files\\-from", "null", "unordered", "json", "no\\-progress", "quiet", "stats"];
+    let options = options.map(|option| format!("\\-\\-{option}"));
+    let words = [".TH", "gzip\\-size", "INPUT", "CMD"];
+    for word in words.into_iter().chain(options.iter().map(String::as_str)) {
         assert!(page.contains(word), "{word} is not in the page of map");
     }
     let page = text(&printed(&["man"]));

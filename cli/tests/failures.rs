@@ -2,14 +2,12 @@
 
 mod common;
 
-use common::{PATIENCE, assert_same, layshaft, run, shell, text, write};
+use common::{assert_same, exit_code, fifo, layshaft, read_line, read_to_end, run, shell, start, text, within, write};
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::symlink;
 use std::path::Path;
-use std::process::{Child, ChildStdout, Output, Stdio};
-use std::sync::mpsc;
-use std::thread;
+use std::process::{Command, Output, Stdio};
 use tempfile::tempdir;
 
 fn map(folder: &Path, args: &[&str]) -> Output {
@@ -106,6 +104,52 @@ fn a_reader_that_leaves_stops_the_run_quietly() {
     assert_eq!((text(&output.stderr).as_str(), output.status.code()), ("", Some(0)));
 }
 
+#[test]
+fn an_empty_name_is_told_and_the_rest_goes_on() {
+    let folder = tempdir().expect("a folder");
+    write(folder.path(), "a", "a");
+    let output = map(folder.path(), &["sha256", "", "a"]);
+    assert_same(&output.stdout, &shell(folder.path(), "sha256sum a"));
+    assert_eq!(text(&output.stderr), "layshaft: cannot read '': No such file or directory (os error 2)\n");
+    assert_eq!(output.status.code(), Some(1));
+}
+
+#[test]
+fn standard_input_is_taken_once() {
+    let folder = tempdir().expect("a folder");
+    let output = map(folder.path(), &["sha256", "-", "x", "-"]);
+    assert_eq!((text(&output.stdout).as_str(), output.status.code()), ("", Some(2)));
+    assert!(text(&output.stderr).contains("'-' stands twice"), "{}", text(&output.stderr));
+}
+
+/// The shell closes it; what runs afterwards has no descriptor 1 until somebody opens a file.
+#[test]
+fn a_closed_output_is_told() {
+    let folder = tempdir().expect("a folder");
+    write(folder.path(), "file", "content");
+    for args in ["map sha256 file", "completions bash", "man", "bench core --quick"] {
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("exec \"$0\" {args} >&-"), env!("CARGO_BIN_EXE_layshaft")]);
+        let output = run({
+            command.current_dir(folder.path());
+            command
+        });
+        let want = "layshaft: cannot write to standard output: it is closed\n";
+        assert_eq!((text(&output.stderr).as_str(), output.status.code()), (want, Some(1)), "{args}");
+    }
+}
+
+/// Opened for both ways, as Python does it, it is what Rust puts in the place of a closed one.
+#[test]
+fn an_output_that_is_thrown_away_is_no_error() {
+    let folder = tempdir().expect("a folder");
+    write(folder.path(), "file", "content");
+    let mut command = layshaft(folder.path(), ["map", "-q", "sha256", "file"]);
+    command.stdout(File::options().read(true).write(true).open("/dev/null").expect("a null device"));
+    let output = run(command);
+    assert_eq!((text(&output.stderr).as_str(), output.status.code()), ("", Some(0)));
+}
+
 #[cfg(target_os = "linux")]
 #[test]
 fn an_output_that_takes_nothing_is_told() {
@@ -118,42 +162,17 @@ fn an_output_that_takes_nothing_is_told() {
     assert_eq!((text(&output.stderr).as_str(), output.status.code()), (want, Some(1)));
 }
 
-/// Leaves nothing running when a test fails.
-struct Killed(Child);
-
-impl Drop for Killed {
-    fn drop(&mut self) {
-        // One that has ended needs no killing.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-/// Reads one line, or fails after a while.
-fn read_line(from: ChildStdout) -> (String, BufReader<ChildStdout>) {
-    let (send, receive) = mpsc::channel();
-    thread::spawn(move || {
-        let (mut line, mut reader) = (String::new(), BufReader::new(from));
-        let _ = reader.read_line(&mut line);
-        let _ = send.send((line, reader));
-    });
-    receive.recv_timeout(PATIENCE).expect("a line comes before the later input ends")
-}
-
 #[test]
 fn results_are_printed_while_later_inputs_are_read() {
     let folder = tempdir().expect("a folder");
     write(folder.path(), "file", "content");
-    shell(folder.path(), "mkfifo fifo");
-    let mut command = layshaft(folder.path(), ["map", "--quiet", "wc", "file", "fifo"]);
-    let mut child = Killed(command.stdout(Stdio::piped()).spawn().expect("the command starts"));
-    let (line, mut rest) = read_line(child.0.stdout.take().expect("piped"));
+    let fifo = fifo(folder.path(), "fifo");
+    let mut child = start(layshaft(folder.path(), ["map", "--quiet", "wc", "file", "fifo"]));
+    let (line, rest) = read_line(BufReader::new(child.0.stdout.take().expect("piped")));
     assert_eq!(line, "0 1 7 file\n");
-    let mut fifo = File::options().write(true).open(folder.path().join("fifo")).expect("the body reads it");
-    fifo.write_all(b"two words\n").expect("the body reads it");
-    drop(fifo);
-    let mut last = String::new();
-    rest.read_to_string(&mut last).expect("text");
-    assert_eq!(last, " 1  2 10 fifo\n");
-    assert_eq!(child.0.wait().expect("it ends").code(), Some(0));
+    let mut writer = within("a body", || File::options().write(true).open(fifo).expect("the body reads it"));
+    writer.write_all(b"two words\n").expect("the body reads it");
+    drop(writer);
+    assert_eq!(read_to_end(rest), " 1  2 10 fifo\n");
+    assert_eq!(exit_code(&mut child), Some(0));
 }

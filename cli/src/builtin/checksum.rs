@@ -1,9 +1,8 @@
 //! `sha256` and `crc32`.
 
 use super::Fold;
-use crate::name;
+use crate::found::{Found, hex};
 use sha2::Digest;
-use std::ffi::OsStr;
 
 #[derive(Default)]
 pub(super) struct Sha256(sha2::Sha256);
@@ -13,10 +12,8 @@ impl Fold for Sha256 {
         self.0.update(chunk);
     }
 
-    fn line(self, name: &OsStr) -> Vec<u8> {
-        let mut text = [0; 64];
-        hex(&self.0.finalize(), &mut text);
-        name::line(&text, b"  ", name)
+    fn found(self) -> Found {
+        Found::Checksum(hex(&self.0.finalize()))
     }
 }
 
@@ -28,18 +25,8 @@ impl Fold for Crc32 {
         self.0.update(chunk);
     }
 
-    fn line(self, name: &OsStr) -> Vec<u8> {
-        let mut text = [0; 8];
-        hex(&self.0.finalize().to_be_bytes(), &mut text);
-        name::line(&text, b"  ", name)
-    }
-}
-
-fn hex(bytes: &[u8], text: &mut [u8]) {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    for (byte, pair) in bytes.iter().zip(text.chunks_exact_mut(2)) {
-        pair[0] = DIGITS[usize::from(byte >> 4)];
-        pair[1] = DIGITS[usize::from(byte & 15)];
+    fn found(self) -> Found {
+        Found::Checksum(hex(&self.0.finalize().to_be_bytes()))
     }
 }
 
@@ -47,17 +34,18 @@ fn hex(bytes: &[u8], text: &mut [u8]) {
 mod tests {
     use super::*;
 
-    fn line<F: Fold>(chunks: &[&[u8]]) -> String {
+    fn sum<F: Fold>(chunks: &[&[u8]]) -> String {
         let mut state = F::default();
         chunks.iter().for_each(|chunk| state.update(chunk));
-        String::from_utf8(state.line(OsStr::new("f"))).expect("text")
+        let Found::Checksum(sum) = state.found() else { panic!("not a checksum") };
+        sum
     }
 
     #[test]
     fn known_values() {
-        let abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad  f\n";
-        assert_eq!(line::<Sha256>(&[b"a", b"bc"]), abc);
-        assert_eq!(line::<Crc32>(&[b"1234", b"56789"]), "cbf43926  f\n");
-        assert_eq!(line::<Crc32>(&[]), "00000000  f\n");
+        let abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        assert_eq!(sum::<Sha256>(&[b"a", b"bc"]), abc);
+        assert_eq!(sum::<Crc32>(&[b"1234", b"56789"]), "cbf43926");
+        assert_eq!(sum::<Crc32>(&[]), "00000000");
     }
 }

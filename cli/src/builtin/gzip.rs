@@ -1,10 +1,9 @@
 //! `gzip-size`: what a file would take when compressed.
 
 use super::Fold;
-use crate::name;
+use crate::found::Found;
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use std::ffi::OsStr;
 use std::io::{self, Write};
 
 /// The level that `gzip` uses unless told otherwise.
@@ -37,8 +36,8 @@ impl Fold for GzipSize {
         self.0.write_all(chunk).expect("a counter takes everything");
     }
 
-    fn line(self, name: &OsStr) -> Vec<u8> {
+    fn found(self) -> Found {
         let Counter(size) = self.0.finish().expect("a counter takes everything");
-        name::line(size.to_string().as_bytes(), b"  ", name)
+        Found::Size(size)
     }
 }

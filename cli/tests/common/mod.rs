@@ -2,9 +2,12 @@
 #![allow(dead_code, reason = "each test file uses a part")]
 
 use std::ffi::OsStr;
-use std::fs;
-use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc;
+use std::thread;
 
 /// Longer than anything here takes, short enough to learn of a hang.
 pub(crate) const PATIENCE: std::time::Duration = std::time::Duration::from_secs(60);
@@ -70,4 +73,71 @@ pub(crate) fn noise(len: usize) -> Vec<u8> {
     }
     bytes.truncate(len);
     bytes
+}
+
+/// Leaves nothing running when a test fails.
+pub(crate) struct Killed(pub(crate) Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        // One that has ended needs no killing.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Starts `command` with pipes for what it prints.
+pub(crate) fn start(mut command: Command) -> Killed {
+    Killed(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the command starts"))
+}
+
+/// Does what may block for ever, or fails after a while.
+pub(crate) fn within<T: Send + 'static>(what: &str, act: impl FnOnce() -> T + Send + 'static) -> T {
+    let (send, receive) = mpsc::channel();
+    thread::spawn(move || {
+        // Nobody waits for what comes too late.
+        let _ = send.send(act());
+    });
+    receive.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("{what} takes too long"))
+}
+
+/// Reads one line, which must come while the other end is open.
+pub(crate) fn read_line<R: Read + Send + 'static>(mut from: BufReader<R>) -> (String, BufReader<R>) {
+    within("a line", move || {
+        let mut line = String::new();
+        from.read_line(&mut line).expect("text");
+        (line, from)
+    })
+}
+
+/// Reads to the end, which comes when nobody has the other end open.
+pub(crate) fn read_to_end(mut from: impl Read + Send + 'static) -> String {
+    within("the end", move || {
+        let mut rest = String::new();
+        from.read_to_string(&mut rest).expect("text");
+        rest
+    })
+}
+
+/// Makes a named pipe: whoever opens one end waits for the other, which is the event that tests wait for.
+pub(crate) fn fifo(folder: &Path, name: &str) -> PathBuf {
+    shell(folder, &format!("mkfifo {name}"));
+    folder.join(name)
+}
+
+/// Opens a named pipe to read, when somebody writes it.
+pub(crate) fn open(fifo: &Path) -> BufReader<File> {
+    let fifo = fifo.to_owned();
+    BufReader::new(within("a writer", move || File::open(fifo).expect("a pipe")))
+}
+
+/// Lets everybody go on who reads a named pipe, once somebody does.
+pub(crate) fn release(fifo: &Path) {
+    let fifo = fifo.to_owned();
+    within("a reader", move || drop(File::options().write(true).open(fifo).expect("a pipe")));
+}
+
+/// The exit code.
+pub(crate) fn exit_code(child: &mut Killed) -> Option<i32> {
+    child.0.wait().expect("it ends").code()
 }

@@ -1,36 +1,25 @@
-//! From inputs to files, in order, one at a time.
+//! From an input to its files, in order, one at a time.
 
+use super::{Input, Unreadable};
 use std::cmp::Ordering;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use walkdir::{DirEntry, WalkDir};
 
-/// The input that stands for standard input.
-pub(crate) const STDIN: &str = "-";
-
-/// A place that could not be looked at.
-#[derive(Debug)]
-pub(crate) struct Unreadable {
-    pub(crate) path: PathBuf,
-    pub(crate) error: io::Error,
-}
-
-/// The files named by, or below, `inputs`: those in the order given, the files of a folder sorted by the bytes of the
-/// whole path.
+/// The file `input`, or the files below it, sorted by the bytes of the whole path.
 ///
 /// An input that is no folder comes out as it is: whether it can be read is for the job to find out, at its turn.
 /// Memory follows the widest folders on one path, not the number of files.
-pub(crate) fn files(inputs: &[PathBuf]) -> impl Iterator<Item = Result<PathBuf, Unreadable>> {
-    inputs.iter().flat_map(|input| {
-        let is_folder = input.as_os_str() != STDIN && fs::metadata(input).is_ok_and(|found| found.is_dir());
-        let file = (!is_folder).then(|| Ok(input.clone()));
-        let below = is_folder.then(|| below(input));
-        file.into_iter().chain(below.into_iter().flatten())
-    })
+pub(super) fn files(input: PathBuf) -> Box<dyn Iterator<Item = Input> + Send> {
+    if fs::metadata(&input).is_ok_and(|found| found.is_dir()) {
+        Box::new(below(&input))
+    } else {
+        Box::new(std::iter::once(Ok(input)))
+    }
 }
 
-fn below(folder: &Path) -> impl Iterator<Item = Result<PathBuf, Unreadable>> {
+fn below(folder: &Path) -> impl Iterator<Item = Input> + Send + use<> {
     WalkDir::new(folder).sort_by(by_path).into_iter().filter_map(|entry| match entry {
         Ok(entry) => entry.file_type().is_file().then(|| Ok(entry.into_path())),
         Err(error) => Some(Err(unreadable(error))),

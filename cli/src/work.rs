@@ -1,0 +1,50 @@
+//! What is done with one input: a built-in function or a program.
+
+use crate::builtin::Builtin;
+use crate::found::{Bytes, Format, Found};
+use crate::program::{Failed, Program};
+use std::io;
+use std::path::Path;
+
+/// The function of a run.
+pub(crate) enum Work {
+    Builtin(Builtin),
+    Program(Program),
+}
+
+/// What it made of one input.
+#[derive(Debug)]
+pub(crate) struct Output {
+    /// What is to be printed.
+    pub(crate) line: Vec<u8>,
+    /// Bytes read: of the input by a built-in function, of what it prints from a program.
+    pub(crate) bytes: u64,
+}
+
+/// Why it made nothing of one input.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    Unreadable(io::Error),
+    Program(Failed),
+}
+
+impl Work {
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Work::Builtin(builtin) => builtin.name(),
+            Work::Program(_) => "command",
+        }
+    }
+
+    pub(crate) fn run(&self, input: &Path, format: Format) -> Result<Output, Failure> {
+        let (found, bytes) = match self {
+            Work::Builtin(builtin) => builtin.run(input).map_err(Failure::Unreadable)?,
+            Work::Program(program) => {
+                let printed = program.run(input.as_os_str()).map_err(Failure::Program)?;
+                let bytes = printed.len() as u64;
+                (Found::Printed(Bytes(printed)), bytes)
+            }
+        };
+        Ok(Output { line: found.format(format, input.as_os_str()), bytes })
+    }
+}
