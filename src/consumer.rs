@@ -5,7 +5,7 @@ mod pulled;
 mod waiting;
 
 pub use pulled::{Completer, Pulled};
-pub(crate) use waiting::{announce, without_body};
+pub(crate) use waiting::{hand_returned_over, without_body};
 
 use crate::function::Function;
 use crate::queue::priority::Priority;
@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 
-use waiting::{Parking, SetState, apply_rule, waiting};
+use waiting::{Parking, SetState, apply_rule, has_takeable, waiting};
 
 /// The pull side of functions without a body. A connection that takes one job at a time, an idle worker process, a
 /// checkout: each is a set.
@@ -123,11 +123,9 @@ impl<A: Send + 'static, R: Send + 'static> ConsumerSet<A, R> {
             // SAFETY: the vtable was made for this core.
             unsafe { (function.core().vtable.retire)(function.core()) };
         }
-        // SAFETY: the vtable was made for this core.
-        let has_jobs = |f: &Function<A, R>| !unsafe { (f.core().vtable.is_empty)(f.core()) };
         let functions = &members.functions;
         let over = !functions.is_empty() && functions.iter().all(|f| f.core().lane.is_closed());
-        if over || functions.iter().any(has_jobs) {
+        if over || functions.iter().any(|f| has_takeable(f.core())) {
             drop(members);
             self.unpark();
             return Poll::Ready(());

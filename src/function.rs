@@ -1,5 +1,7 @@
 //! A function's key: the typed way to its queue.
 
+mod limits;
+
 use crate::batch::Batch;
 use crate::error::{BatchError, CallError, SubmitError};
 use crate::handle::JobHandle;
@@ -7,8 +9,10 @@ use crate::job::origin;
 use crate::job::slot::ResultSlot;
 use crate::queue::block::{Shape, detached};
 use crate::queue::lane::Refused;
+use crate::queue::managed::{Entry, NoRoom};
 use crate::queue::priority::Priority;
-use crate::sched::core::{Core, CoreRef, PULLED, REMOVED};
+use crate::sched::core::{CLOSED, Core, CoreRef, MANAGED, PULLED, REMOVED};
+use crate::sched::managed;
 use crate::sched::run::{self, Inline, Stored, is_inline};
 use crate::sched::worker::Worker;
 use crate::submit::Submit;
@@ -141,7 +145,7 @@ impl<A: Send + 'static, R: Send + 'static> Function<A, R> {
 
     /// Whether the function takes no more jobs from outside.
     pub fn is_closed(&self) -> bool {
-        self.core.flags() & !PULLED != 0 || self.core.lane.is_closed()
+        self.core.flags() & CLOSED != 0 || self.core.lane.is_closed()
     }
 
     pub(crate) fn send_at(&self, priority: Priority, arg: A) -> Result<(), SubmitError<A>> {
@@ -183,7 +187,7 @@ impl<A: Send + 'static, R: Send + 'static> Function<A, R> {
         }
     }
 
-    /// To the lane of a priority, from wherever.
+    /// From wherever, to the lane of a priority, or to wherever else this function's jobs go.
     fn queue_stored_at<S: Stored<Arg = A>>(
         &self,
         priority: Priority,
@@ -193,9 +197,12 @@ impl<A: Send + 'static, R: Send + 'static> Function<A, R> {
         let core = &*self.core;
         let is_inside = Worker::with_current(|w| w.is_some_and(|w| ptr::eq(w.shared(), core.shared())));
         let is_pulled = core.flags() & PULLED != 0;
-        let refusing = if is_inside && !is_pulled { REMOVED } else { !PULLED };
+        let refusing = if is_inside && !is_pulled { REMOVED } else { CLOSED };
         if core.flags() & refusing != 0 {
             return Err(SubmitError::Closed(stored.unwrap()));
+        }
+        if core.flags() & MANAGED != 0 {
+            return Self::submit_managed(core, priority, control, stored);
         }
         if core.lane(priority).is_none() {
             core.shared().make_side(core);
@@ -203,8 +210,8 @@ impl<A: Send + 'static, R: Send + 'static> Function<A, R> {
         let lane = core.lane(priority).expect("made above");
         lane.push(&core.class().blocks, control, stored).map_err(Self::refused)?;
         if is_pulled {
-            // SAFETY: a pulled function made for `A` and `R`.
-            unsafe { crate::consumer::announce(core) };
+            // SAFETY: the vtable was made for this core.
+            unsafe { (core.vtable.announce)(core) };
         } else {
             Self::announce(core, priority);
         }
@@ -236,7 +243,7 @@ impl<A: Send + 'static, R: Send + 'static> Function<A, R> {
         // SAFETY: used within this call.
         if let Some(worker) = unsafe { Worker::current() }
             && ptr::eq(worker.shared(), core.shared())
-            && core.flags() & (PULLED | REMOVED) == 0
+            && core.flags() & (PULLED | REMOVED | MANAGED) == 0
         {
             return match run::pack(worker, core, control, stored) {
                 Ok(()) => Ok(()),
@@ -244,7 +251,11 @@ impl<A: Send + 'static, R: Send + 'static> Function<A, R> {
                 Err(stored) => Self::push(core, control, stored),
             };
         }
-        if core.flags() == 0 { Self::push(core, control, stored) } else { self.queue_special(control, stored) }
+        if core.flags() == 0 {
+            Self::push(core, control, stored)
+        } else {
+            self.queue_stored_at(Priority::Normal, control, stored)
+        }
     }
 
     /// Into the function's own queue.
@@ -265,17 +276,22 @@ impl<A: Send + 'static, R: Send + 'static> Function<A, R> {
         }
     }
 
-    /// For a function that is closed, closing, or pulled.
+    /// To the queue of a managed function.
     #[cold]
-    fn queue_special<S: Stored<Arg = A>>(&self, control: *mut ResultSlot, stored: S) -> Result<(), SubmitError<A>> {
-        let core = &*self.core;
-        if core.flags() & !PULLED != 0 {
-            return Err(SubmitError::Closed(stored.unwrap()));
-        }
-        core.lane.push(&core.class().blocks, control, stored).map_err(Self::refused)?;
-        // SAFETY: a pulled function made for `A` and `R`.
-        unsafe { crate::consumer::announce(core) };
-        Ok(())
+    fn submit_managed<S: Stored<Arg = A>>(
+        core: &Core,
+        priority: Priority,
+        control: *mut ResultSlot,
+        stored: S,
+    ) -> Result<(), SubmitError<A>> {
+        // SAFETY: this function's jobs are stored as `S`.
+        let desk = unsafe { managed::desk::<S>(core) }.expect("the flag is raised after it was made");
+        let may_wait = Worker::with_current(|worker| worker.is_none());
+        let submitted = desk.submit::<R>(priority, Entry { control, stored }, may_wait);
+        submitted.map_err(|(why, entry)| match why {
+            NoRoom::Closed => SubmitError::Closed(entry.stored.unwrap()),
+            NoRoom::Full | NoRoom::Wait => SubmitError::Full(entry.stored.unwrap()),
+        })
     }
 
     /// Feeds the arguments to `queue` in chunks; on a refusal returns the rest.

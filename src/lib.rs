@@ -63,6 +63,7 @@ pub use error::{BatchError, CallError, JobError, Panic, RegisterError, StartErro
 pub use function::Function;
 pub use handle::JobHandle;
 pub use job::id::JobId;
+pub use queue::limits::{Limits, Overflow};
 pub use queue::priority::Priority;
 pub use running::{Running, current};
 pub use sched::shutdown::{Drained, Shutdown};

@@ -4,15 +4,17 @@ use crate::error::JobError;
 use crate::job::id::JobId;
 use crate::job::slot::ResultSlot;
 use crate::queue::block::detached;
+use crate::queue::managed::Entry;
 use crate::queue::priority::Priority;
-use crate::sched::core::CoreRef;
+use crate::sched::core::{CoreRef, MANAGED};
+use crate::sched::managed;
 use crate::sched::run::{Discard, Inline, Lanes, Stored, is_inline};
 use crate::sync::{Ordering, fence_light};
 use std::fmt;
 use std::marker::PhantomData;
 use std::ptr::NonNull;
 
-use super::waiting::{Control, Untyped, announce, has_returned, waiting};
+use super::waiting::{Untyped, announce, has_returned, waiting};
 
 /// A job taken by a consumer set. Dropping it reports the job as lost.
 #[must_use = "dropping a pulled job reports it as lost"]
@@ -57,18 +59,12 @@ impl<A: Send + 'static, R: Send + 'static> Pulled<A, R> {
     }
 
     fn from_stored<S: Stored<Arg = A>>(core: &CoreRef, priority: Priority) -> Option<Self> {
-        let lane = core.lane(priority);
-        if lane.is_none() && !has_returned(core) {
+        if core.lane(priority).is_none() && !has_returned(core) {
             return None;
         }
         let hold = Hold::new(core);
         loop {
-            // SAFETY: only functions without a body are pulled, and this one's jobs are stored as `S`.
-            let own = unsafe { Untyped::<S, R>::own(core) };
-            let (control, stored) = match own.pop_returned(priority) {
-                Some((control, stored)) => (control.0, stored),
-                None => Lanes::<S>::take_one(core, lane?).map(|(control, stored, _)| (control, stored))?,
-            };
+            let (Entry { control, stored }, lease) = Self::take_next::<S>(core, priority)?;
             let slot = NonNull::new(control).filter(|_| control != detached());
             // SAFETY: the slab's slots live as long as the process.
             if slot.is_some_and(|slot| !unsafe { slot.as_ref() }.begin()) {
@@ -76,9 +72,33 @@ impl<A: Send + 'static, R: Send + 'static> Pulled<A, R> {
                 let _ = Discard::<S, R>::taken(core, control, stored);
                 continue;
             }
-            let completer = Completer { slot, result: PhantomData };
+            let completer = Completer { slot, lease, result: PhantomData };
             return Some(Pulled { arg: Some(stored.unwrap()), priority, completer, hold });
         }
+    }
+
+    /// Moves the next job out of its queue.
+    fn take_next<S: Stored<Arg = A>>(core: &CoreRef, priority: Priority) -> Option<(Entry<S>, Option<Lease>)> {
+        if core.flags() & MANAGED != 0 {
+            // SAFETY: this function's jobs are stored as `S`.
+            let entry = unsafe { managed::desk::<S>(core) }?.start(priority)?;
+            return Some((entry, Some(Lease(core.clone()))));
+        }
+        // SAFETY: only functions without a body are pulled, and this one's jobs are stored as `S`.
+        let own = unsafe { Untyped::<S, R>::own(core) };
+        let entry = own.pop_returned(priority).or_else(|| {
+            let (control, stored, _) = Lanes::<S>::take_one(core, core.lane(priority)?)?;
+            Some(Entry { control, stored })
+        })?;
+        // Between the take and the look at the flag, see `managed`.
+        fence_light();
+        if core.flags() & MANAGED == 0 {
+            return Some((entry, None));
+        }
+        // SAFETY: this function's jobs are stored as `S`.
+        let desk = unsafe { managed::desk::<S>(core) }?;
+        desk.update(|state| state.put_first(priority, std::iter::once(entry)));
+        desk.start(priority).map(|entry| (entry, Some(Lease(core.clone()))))
     }
 
     /// The argument.
@@ -106,8 +126,8 @@ impl<A: Send + 'static, R: Send + 'static> Pulled<A, R> {
         let arg = self.arg.take().expect("present until taken");
         let slot = self.completer.slot.take();
         // What is left of `self` finishes nothing.
-        self.completer.result = PhantomData;
-        (arg, Completer { slot, result: PhantomData })
+        let lease = self.completer.lease.take();
+        (arg, Completer { slot, lease, result: PhantomData })
     }
 
     /// Queues the job again, before all others of its function and priority, under the same id.
@@ -136,7 +156,7 @@ impl<A: Send + 'static, R: Send + 'static> Pulled<A, R> {
         if let Some(slot) = slot {
             slot.unbegin();
         }
-        // SAFETY: as in `from_stored`.
+        // SAFETY: as in `take_next`.
         let own = unsafe { Untyped::<S, R>::own(core) };
         let mut returned = own.returned.lock();
         // Under the lock: who discards has said so before it takes the lock.
@@ -145,7 +165,14 @@ impl<A: Send + 'static, R: Send + 'static> Pulled<A, R> {
             core.shared().phase.discarded(Discard::<S, R>::taken(core, control, stored));
             return;
         }
-        returned[self.priority.index()].push_front((Control(control), stored));
+        // Under the lock, too: who makes the function managed raises the flag before it takes the lock.
+        if core.flags() & MANAGED != 0 {
+            drop(returned);
+            // SAFETY: this function's jobs are stored as `S`.
+            let desk = unsafe { managed::desk::<S>(core) }.expect("the flag is raised after it was made");
+            return desk.update(|state| state.put_first(self.priority, std::iter::once(Entry { control, stored })));
+        }
+        returned[self.priority.index()].push_front(Entry { control, stored });
         // Ordering: SeqCst, before the look at the parked sets in `announce`; pairs with `poll_ready`. Under the lock, so
         // that the count is never behind.
         own.waiting.returned.fetch_add(1, Ordering::SeqCst);
@@ -166,7 +193,19 @@ impl<A, R> fmt::Debug for Pulled<A, R> {
 pub struct Completer<R> {
     /// `None` for a job without a handle, and after the end.
     slot: Option<NonNull<ResultSlot>>,
+    /// Dropped last: the job has ended then.
+    lease: Option<Lease>,
     result: PhantomData<fn(R)>,
+}
+
+/// Counts as a running job of a managed function.
+struct Lease(CoreRef);
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        // SAFETY: the vtable was made for this core.
+        unsafe { (self.0.vtable.managed.ended)(&self.0) };
+    }
 }
 
 // SAFETY: the job's side of a slot may be used from any thread, and moves an `R` there.

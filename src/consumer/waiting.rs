@@ -10,10 +10,11 @@
 //! first, until that set next pulls, parks again, or is dropped; then the rule is applied again, which passes on what
 //! the set did not use.
 
-use crate::job::slot::ResultSlot;
+use crate::queue::managed::Entry;
 use crate::queue::priority::Priority;
 use crate::quiet;
-use crate::sched::core::{Core, CoreRef, Recipe, Vtable};
+use crate::sched::core::{Core, CoreRef, MANAGED, Recipe, Vtable};
+use crate::sched::managed::{Desk, Kept};
 use crate::sched::run::{Discard, Inline, Lanes, Stored, is_inline};
 use crate::sync::{AtomicUsize, Mutex, Ordering, fence_heavy, load_after_rmw};
 use std::collections::{BTreeMap, VecDeque};
@@ -48,13 +49,7 @@ pub(super) struct Jobless<S> {
 }
 
 /// By priority.
-pub(super) type Returned<S> = [VecDeque<(Control, S)>; 3];
-
-/// A job's control word.
-pub(super) struct Control(pub(super) *mut ResultSlot);
-
-// SAFETY: the job's side of a result slot may move between threads.
-unsafe impl Send for Control {}
+pub(super) type Returned<S> = [VecDeque<Entry<S>>; 3];
 
 /// What parked sets share with whoever wakes them.
 pub(super) struct SetState {
@@ -103,7 +98,10 @@ impl<S: Stored, R> Untyped<S, R> {
         is_settled: Self::is_settled,
         queued: Self::queued,
         drop_body: Self::drop_body,
+        run_managed: |_, _, _| unreachable!("workers do not claim jobs without a body"),
         closed: Self::closed,
+        managed: Kept::<S, R>::TABLE,
+        announce,
     };
 
     pub(super) unsafe fn own(core: &Core) -> &Jobless<S> {
@@ -118,8 +116,8 @@ impl<S: Stored, R> Untyped<S, R> {
         loop {
             // Not `pop_returned`: the lock must be taken, see `put_back`.
             let next = own.pop_locked(&mut own.returned.lock());
-            let Some((control, stored)) = next else { break };
-            total += Discard::<S, R>::taken(core, control.0, stored);
+            let Some(Entry { control, stored }) = next else { break };
+            total += Discard::<S, R>::taken(core, control, stored);
         }
         // SAFETY: passed on from the caller.
         total + unsafe { Discard::<S, R>::queued(core) }
@@ -180,7 +178,7 @@ impl<S: Stored, R> Untyped<S, R> {
 }
 
 impl<S> Jobless<S> {
-    pub(super) fn pop_returned(&self, priority: Priority) -> Option<(Control, S)> {
+    pub(super) fn pop_returned(&self, priority: Priority) -> Option<Entry<S>> {
         // Ordering: Relaxed, a hint; whoever put a job back announces it.
         if self.waiting.returned.load(Ordering::Relaxed) == 0 {
             return None;
@@ -190,12 +188,12 @@ impl<S> Jobless<S> {
     }
 
     /// The first of any priority.
-    fn pop_locked(&self, returned: &mut Returned<S>) -> Option<(Control, S)> {
+    fn pop_locked(&self, returned: &mut Returned<S>) -> Option<Entry<S>> {
         returned.iter_mut().find_map(|jobs| self.pop_front(jobs))
     }
 
     /// Under the lock.
-    fn pop_front(&self, jobs: &mut VecDeque<(Control, S)>) -> Option<(Control, S)> {
+    fn pop_front(&self, jobs: &mut VecDeque<Entry<S>>) -> Option<Entry<S>> {
         let job = jobs.pop_front()?;
         // Ordering: Relaxed, under the lock, so that the count is never behind; `is_empty` may miss a decrement.
         self.waiting.returned.fetch_sub(1, Ordering::Relaxed);
@@ -212,6 +210,35 @@ pub(super) unsafe fn waiting(core: &Core) -> &Waiting {
     unsafe { &*core.body_ptr().cast::<Waiting>() }
 }
 
+/// Whether a set could take a job now.
+pub(super) fn has_takeable(core: &Core) -> bool {
+    if core.flags() & MANAGED != 0 {
+        return takeable(core) > 0;
+    }
+    // SAFETY: the vtable was made for this core.
+    !unsafe { (core.vtable.is_empty)(core) }
+}
+
+/// A function was made managed: the jobs that were put back join the others.
+///
+/// # Safety
+/// `core` was made by `without_body`, and its jobs are stored as `S`.
+pub(crate) unsafe fn hand_returned_over<S: Stored, R>(core: &Core, desk: Desk<'_, S>) {
+    // SAFETY: passed on.
+    let own = unsafe { Untyped::<S, R>::own(core) };
+    for priority in Priority::ALL {
+        let jobs = {
+            // Who puts a job back looks at the flag under this lock.
+            let mut returned = own.returned.lock();
+            let jobs = std::mem::take(&mut returned[priority.index()]);
+            // Ordering: Relaxed, under the lock, as in `pop_front`.
+            own.waiting.returned.fetch_sub(jobs.len(), Ordering::Relaxed);
+            jobs
+        };
+        desk.update(|state| state.put_first(priority, jobs.into_iter()));
+    }
+}
+
 /// Whether jobs were put back and not taken again.
 pub(super) fn has_returned(core: &Core) -> bool {
     // SAFETY: only functions without a body are pulled.
@@ -224,7 +251,7 @@ pub(super) fn has_returned(core: &Core) -> bool {
 ///
 /// # Safety
 /// `core` was made by `without_body`.
-pub(crate) unsafe fn announce(core: &Core) {
+pub(super) unsafe fn announce(core: &Core) {
     // SAFETY: passed on.
     let waiting = unsafe { waiting(core) };
     if load_after_rmw(&waiting.parked) > 0 {
@@ -233,8 +260,12 @@ pub(crate) unsafe fn announce(core: &Core) {
     }
 }
 
-/// Jobs of all priorities.
-fn queued(core: &Core) -> usize {
+/// How many jobs a set could take now.
+fn takeable(core: &Core) -> usize {
+    if core.flags() & MANAGED != 0 {
+        // SAFETY: the vtable was made for this core.
+        return unsafe { (core.vtable.managed.startable)(core) };
+    }
     let at = |priority| {
         // SAFETY: the vtable was made for this core.
         unsafe { (core.vtable.queued)(core, priority) }
@@ -255,7 +286,7 @@ pub(super) unsafe fn apply_rule(core: &Core, mut over: usize) {
         {
             let mut lists = waiting.lists.lock();
             lists.wakes -= over;
-            while lists.wakes < queued(core) {
+            while lists.wakes < takeable(core) {
                 let Some(parked) = lists.parked.pop_last() else { break };
                 // Ordering: Relaxed, as in `closed`.
                 waiting.parked.fetch_sub(1, Ordering::Relaxed);

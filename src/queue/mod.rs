@@ -3,5 +3,7 @@
 pub(crate) mod block;
 pub(crate) mod cursor;
 pub(crate) mod lane;
+pub(crate) mod limits;
+pub(crate) mod managed;
 pub(crate) mod pool;
 pub(crate) mod priority;

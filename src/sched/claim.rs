@@ -152,6 +152,15 @@ impl<F, B> Claim<F, B> {
     ///
     /// `keep` is called while the claim is known to be open, and so its function to be alive.
     pub(crate) fn revoke<K>(&self, keep: impl FnOnce(NonNull<F>) -> K) -> Option<Revoked<K, B>> {
+        self.revoke_of(None, keep)
+    }
+
+    /// The same, only if the jobs are of this function.
+    pub(crate) fn revoke_of<K>(
+        &self,
+        function: Option<NonNull<F>>,
+        keep: impl FnOnce(NonNull<F>) -> K,
+    ) -> Option<Revoked<K, B>> {
         let mut taken = self.taken.lock();
         // Ordering: Relaxed, under the lock.
         let fresh = !self.hot.revoked.load(Ordering::Relaxed);
@@ -166,7 +175,9 @@ impl<F, B> Claim<F, B> {
         // Ordering: Relaxed, visible through the cursor.
         let end = self.end.load(Ordering::Relaxed);
         let idle = taken.frozen == IDLE;
-        if idle || taken.resume >= end {
+        // Ordering: Relaxed, visible through the cursor.
+        let is_other = || function.is_some_and(|f| f.as_ptr() != self.function.load(Ordering::Relaxed));
+        if idle || taken.resume >= end || is_other() {
             if fresh {
                 // Ordering: Relaxed, under the lock: the owner that saw it set finds it cleared and goes on.
                 self.hot.revoked.store(false, Ordering::Relaxed);

@@ -44,14 +44,20 @@ pub(crate) struct Core {
 struct Side {
     high: Lane,
     low: Lane,
+    /// The queue of a managed function, see `managed`.
+    managed: AtomicPtr<()>,
 }
 
 /// The function was removed: also its own jobs may not submit to it any more.
 pub(crate) const REMOVED: u8 = 1;
 /// The engine is draining: only jobs may submit.
 pub(crate) const DRAINING: u8 = 2;
+/// Takes no submits from outside.
+pub(crate) const CLOSED: u8 = REMOVED | DRAINING;
 /// No body: consumer sets pull the jobs.
 pub(crate) const PULLED: u8 = 4;
+/// Limits apply: jobs go through a queue under a lock.
+pub(crate) const MANAGED: u8 = 8;
 
 /// Runs a nested job, then the worker's next ones while they are of this function and the budget lasts; each that is taken
 /// from the deque is counted off. Returns the one that was taken and is of another function, or not to be run.
@@ -67,6 +73,8 @@ pub(crate) struct Vtable {
     pub(crate) run_single: unsafe fn(&Worker, &Core, Priority) -> bool,
     /// Claims some queued jobs and runs them: `false` when the first one is reserved and not yet published.
     pub(crate) run_ready: unsafe fn(&Worker, &Core) -> bool,
+    /// Runs one job of a managed function, if one may start: `false` when it has to be published first.
+    pub(crate) run_managed: unsafe fn(&Worker, &Core, Priority) -> bool,
     /// Runs claimed jobs; whether the claim emptied the lane.
     pub(crate) run_span: unsafe fn(&Worker, &Core, Span, bool),
     /// Runs a nested job of this worker. Unwinds when it panics.
@@ -89,6 +97,19 @@ pub(crate) struct Vtable {
     pub(crate) drop_body: unsafe fn(*mut ()),
     /// The lanes were closed: tells whoever waits for jobs.
     pub(crate) closed: unsafe fn(&Core),
+    /// Of a managed function, see `managed::Kept`.
+    pub(crate) managed: ManagedVtable,
+    /// Jobs may start: wakes whoever is to run them.
+    pub(crate) announce: unsafe fn(&Core),
+}
+
+/// What a managed function is told, in terms of its types.
+pub(crate) struct ManagedVtable {
+    pub(crate) start_ending: unsafe fn(&Core),
+    pub(crate) close: unsafe fn(&Core),
+    pub(crate) free: unsafe fn(&Core),
+    pub(crate) startable: unsafe fn(&Core) -> usize,
+    pub(crate) ended: unsafe fn(&Core),
 }
 
 /// The pools that functions with the same job layout share, one such set an engine.
@@ -174,13 +195,29 @@ impl Core {
         if !load_after_rmw(&self.side).is_null() {
             return;
         }
-        let side = Side { high: Lane::new(), low: Lane::new() };
+        let side = Side { high: Lane::new(), low: Lane::new(), managed: AtomicPtr::new(ptr::null_mut()) };
         if self.lane.is_closed() {
             side.high.close();
             side.low.close();
         }
         // Ordering: Release, pairs with the loads in `lane`: the lanes are initialised.
         self.side.store(Box::into_raw(Box::new(side)), Ordering::Release);
+    }
+
+    /// The queue of a managed function, or null.
+    pub(crate) fn managed(&self) -> *mut () {
+        // SAFETY: made once, freed with the core.
+        let side = unsafe { load_after_rmw(&self.side).as_ref() };
+        // Ordering: Acquire, pairs with the Release in `set_managed`.
+        side.map_or(ptr::null_mut(), |side| side.managed.load(Ordering::Acquire))
+    }
+
+    /// Gives a function with all lanes its queue. The caller holds the registry's lock.
+    pub(crate) fn set_managed(&self, managed: *mut ()) {
+        // SAFETY: as above.
+        let side = unsafe { load_after_rmw(&self.side).as_ref() }.expect("all lanes are made");
+        // Ordering: Release, pairs with the Acquire in `managed`.
+        side.managed.store(managed, Ordering::Release);
     }
 
     #[inline(always)]
@@ -211,6 +248,8 @@ impl Core {
     /// [`tell_closed`](Self::tell_closed) without.
     pub(crate) fn close(&self) {
         self.lanes().for_each(|(_, lane)| lane.close());
+        // SAFETY: the vtable was made for this core.
+        unsafe { (self.vtable.managed.close)(self) };
     }
 
     /// Tells whoever waits for jobs that the lanes were closed.
@@ -296,6 +335,8 @@ impl CoreRef {
         let shared = this.shared;
         // Ordering: Relaxed, the last reference: nobody else is left.
         let side = this.side.load(Ordering::Relaxed);
+        // SAFETY: the vtable was made for this core, which ends.
+        unsafe { (this.vtable.managed.free)(this) };
         if !side.is_null() {
             // SAFETY: made by `Box::into_raw` in `make_side`, freed once.
             drop(unsafe { Box::from_raw(side) });

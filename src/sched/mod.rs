@@ -6,6 +6,7 @@ pub(crate) mod core;
 pub(crate) mod counters;
 pub(crate) mod deque;
 pub(crate) mod idle;
+pub(crate) mod managed;
 pub(crate) mod nested;
 pub(crate) mod ready;
 pub(crate) mod registry;

@@ -198,6 +198,22 @@ impl Shared {
         core.make_side();
     }
 
+    /// Makes a function managed, if it is not yet: with a queue that `make` makes, told whether the function is closed, and
+    /// then what `then` does.
+    #[cold]
+    pub(crate) fn make_managed(&self, core: &Core, make: impl FnOnce(bool) -> *mut (), then: impl FnOnce()) {
+        // Held as in `make_side`, and until all is done: who comes second finds it done.
+        let _names = self.names.lock();
+        if !core.managed().is_null() {
+            return;
+        }
+        self.ready(Priority::High).cover(core.index as usize);
+        self.ready(Priority::Low).cover(core.index as usize);
+        core.make_side();
+        core.set_managed(make(core.lane.is_closed()));
+        then();
+    }
+
     /// Refuses every later registration and submit. Returns the functions there are.
     pub(crate) fn close_all(&self, flag: u8) -> Vec<CoreRef> {
         let cores = self.close_names();

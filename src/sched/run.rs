@@ -1,16 +1,18 @@
 //! The typed half of the scheduler: what a [`Vtable`] points to for one function.
 
-use super::core::{Core, Node, PULLED, Recipe, Vtable};
+use super::core::{Core, MANAGED, Node, PULLED, Recipe, Vtable};
 use super::deque::{self, Taken};
+use super::managed::{Ended, Kept, desk, entry};
 use super::worker::Worker;
 use crate::error::{JobError, Panic};
 use crate::job::slot::ResultSlot;
 use crate::queue::block::{JobSlot, Shape, detached};
 use crate::queue::lane::{Claim, Lane, Span};
+use crate::queue::managed::{Entry, State};
 use crate::queue::pool::Link;
 use crate::queue::priority::Priority;
 use crate::quiet::{quietly, swallow};
-use crate::sync::prefetch_write;
+use crate::sync::{fence_light, prefetch_write};
 use std::any::Any;
 use std::cell::Cell;
 use std::marker::PhantomData;
@@ -84,6 +86,11 @@ impl<S: Stored, R> Discard<S, R> {
 
     /// Ends a job that was moved out as cancelled: 1, or 0 if its caller had cancelled it before.
     pub(crate) fn taken(core: &Core, control: *mut ResultSlot, stored: S) -> usize {
+        Self::ended(core, control, stored, JobError::Cancelled)
+    }
+
+    /// The same with another reason.
+    pub(crate) fn ended(core: &Core, control: *mut ResultSlot, stored: S, mut reason: JobError) -> usize {
         let mut discarded = 1;
         quietly(|| {
             if control != detached() {
@@ -93,10 +100,11 @@ impl<S: Stored, R> Discard<S, R> {
                 let this = unsafe { slot.as_ref() };
                 if !this.begin() {
                     discarded = 0;
+                    reason = JobError::Cancelled;
                     this.bury(core.origin());
                 }
                 // SAFETY: as above, last use.
-                unsafe { ResultSlot::complete::<R>(slot, Err(JobError::Cancelled)) };
+                unsafe { ResultSlot::complete::<R>(slot, Err(reason)) };
             }
             drop(stored);
         });
@@ -123,7 +131,8 @@ impl<S: Stored, R> Discard<S, R> {
     }
 
     pub(crate) unsafe fn queued(core: &Core) -> usize {
-        let mut total = 0;
+        // SAFETY: this vtable's core.
+        let mut total = unsafe { desk::<S>(core) }.map_or(0, |desk| desk.discard::<R>());
         for (_, lane) in core.lanes() {
             while let Claim::Jobs(span) = lane.claim::<S>(&core.class().blocks, usize::MAX) {
                 // SAFETY: claimed above.
@@ -137,8 +146,15 @@ impl<S: Stored, R> Discard<S, R> {
 /// What is asked of all lanes of a function.
 pub(crate) struct Lanes<S>(PhantomData<fn(S)>);
 
-impl<S> Lanes<S> {
+impl<S: Stored> Lanes<S> {
     pub(crate) unsafe fn is_empty(core: &Core) -> bool {
+        // SAFETY: this vtable's core.
+        let none_kept = || unsafe { desk::<S>(core) }.is_none_or(|desk| desk.read(State::is_empty));
+        Self::are_empty(core) && none_kept()
+    }
+
+    /// The lanes alone.
+    fn are_empty(core: &Core) -> bool {
         core.lanes().all(|(_, lane)| lane.is_empty::<S>())
     }
 
@@ -148,7 +164,9 @@ impl<S> Lanes<S> {
     }
 
     pub(crate) unsafe fn queued(core: &Core, priority: Priority) -> usize {
-        core.lane(priority).map_or(0, Lane::len::<S>)
+        // SAFETY: this vtable's core.
+        let kept = unsafe { desk::<S>(core) }.map_or(0, |desk| desk.read(|state| state.queued(priority)));
+        kept + core.lane(priority).map_or(0, Lane::len::<S>)
     }
 
     /// Takes the first job of a lane.
@@ -173,6 +191,7 @@ where
         retire: Lanes::<S>::retire,
         run_single: Self::run_single,
         run_ready: Self::run_ready,
+        run_managed: Self::run_managed,
         run_span: Self::run_span,
         run_nested: Self::run_nested,
         panicked: |worker, payload| worker_panicked::<R>(worker, payload),
@@ -184,6 +203,8 @@ where
         queued: Lanes::<S>::queued,
         drop_body: Self::drop_body,
         closed: |_| (),
+        managed: Kept::<S, R>::TABLE,
+        announce: |core| _ = core.shared().sleep.notify(),
     };
 
     unsafe fn drop_body(body: *mut ()) {
@@ -230,6 +251,30 @@ where
             worker.notify();
         }
         worker.pass_on_if_last();
+        // Between the take and the look at the flag, see `managed`.
+        fence_light();
+        if core.flags() & MANAGED != 0 {
+            // SAFETY: this vtable's core.
+            let desk = unsafe { desk::<S>(core) }.expect("the flag is raised after it was made");
+            desk.update(|state| state.put_first(priority, std::iter::once(entry(control, stored))));
+            return true;
+        }
+        worker.ran(1);
+        // SAFETY: the body lives until the engine has ended, and this worker is part of it.
+        let body = unsafe { &*core.body_ptr().cast::<F>() };
+        worker.begin(core);
+        // SAFETY: taken above.
+        unsafe { Self::run_taken(worker, core, body, control, stored.unwrap()) };
+        true
+    }
+
+    /// Runs one job that may start.
+    unsafe fn run_managed(worker: &Worker, core: &Core, priority: Priority) -> bool {
+        // SAFETY: this vtable's core.
+        let desk = unsafe { desk::<S>(core) }.expect("the flag is raised after it was made");
+        let Some(Entry { control, stored }) = desk.start(priority) else { return Lanes::<S>::are_empty(core) };
+        let _ended = Ended(desk);
+        worker.pass_on_if_last();
         worker.ran(1);
         // SAFETY: the body lives until the engine has ended, and this worker is part of it.
         let body = unsafe { &*core.body_ptr().cast::<F>() };
@@ -246,6 +291,9 @@ where
         let claim = worker.claim();
         let mut remaining = claim.open(NonNull::from(core), span.block, span.start, span.len);
         worker.claimed(span.len, emptied);
+        if core.flags() & MANAGED != 0 {
+            Self::give_claim_back(worker, core);
+        }
         let mut ran = 0;
         worker.begin(core);
         loop {
@@ -275,6 +323,15 @@ where
         }
     }
 
+    /// The function was made managed while its jobs were being claimed.
+    #[cold]
+    fn give_claim_back(worker: &Worker, core: &Core) {
+        // SAFETY: this vtable's core.
+        if let Some(desk) = unsafe { desk::<S>(core) } {
+            desk.take_claims_back([worker.me()]);
+        }
+    }
+
     /// Fetches the result slots of a span while its first jobs run: each is a line that another core wrote last.
     #[inline(always)]
     fn prefetch_results(span: Span) {
@@ -301,7 +358,10 @@ where
         loop {
             // SAFETY: pushed by this function's submit.
             let (control, stored) = unsafe { unpack::<S>(taken, |node| worker.free_node(core.class(), node)) };
-            if control == detached() {
+            // After the fence of the pop or the steal, see `managed`.
+            if core.flags() & MANAGED != 0 {
+                Self::join_managed(core, control, stored);
+            } else if control == detached() {
                 drop(body(stored.unwrap()));
             } else {
                 // SAFETY: moved out above.
@@ -316,6 +376,15 @@ where
                 return Some(taken);
             }
         }
+    }
+
+    /// The function was made managed while this job lay in a deque.
+    #[cold]
+    #[inline(never)]
+    fn join_managed(core: &Core, control: *mut ResultSlot, stored: S) {
+        // SAFETY: this vtable's core.
+        let desk = unsafe { desk::<S>(core) }.expect("the flag is raised after it was made");
+        desk.update(|state| state.append(Priority::Normal, entry(control, stored)));
     }
 
     /// A call of its own, so that nested jobs without a handle need not save what it needs.

@@ -77,6 +77,11 @@ impl Phase {
         self.discarding.load(Ordering::Relaxed)
     }
 
+    fn start_discarding(&self) {
+        // Ordering: Relaxed, see `is_discarding`.
+        self.discarding.store(true, Ordering::Relaxed);
+    }
+
     pub(crate) fn discarded(&self, n: usize) {
         // Ordering: Relaxed, counter only.
         self.discarded.fetch_add(n, Ordering::Relaxed);
@@ -189,11 +194,19 @@ pub struct Drained {
 impl Shared {
     /// Ends the engine. On one of its own workers, inside a job, it begins the end and does not wait.
     pub(crate) fn shutdown(self: &Arc<Self>, mode: Shutdown) -> Drained {
+        let discard = mode == Shutdown::Discard;
         for core in self.close_names() {
             core.raise(DRAINING);
+            if !discard {
+                // SAFETY: the vtable was made for this core.
+                unsafe { (core.vtable.managed.start_ending)(&core) };
+            }
+        }
+        if discard {
+            // Before the drain, whose end would have what is paused run.
+            self.phase.start_discarding();
         }
         self.phase.start_drain();
-        let discard = mode == Shutdown::Discard;
         if discard {
             self.discard();
         }
@@ -258,8 +271,7 @@ impl Shared {
 
     /// Ends everything that has not started as cancelled.
     fn discard(&self) {
-        // Ordering: Relaxed, see `is_discarding`.
-        self.phase.discarding.store(true, Ordering::Relaxed);
+        self.phase.start_discarding();
         self.finish_drain();
         // Held to the end: the functions of the jobs that are taken below stay alive.
         let cores = self.close_names();

@@ -1,7 +1,7 @@
 //! A worker thread: the loop that finds jobs, and what belongs to one worker alone.
 
 use super::claim::Claim;
-use super::core::Core;
+use super::core::{Core, MANAGED};
 use super::deque::Taken;
 use super::registry::Shared;
 use super::seat::{WorkerShared, add};
@@ -141,7 +141,7 @@ impl Worker {
     }
 
     #[inline(always)]
-    pub(super) fn me(&self) -> &WorkerShared {
+    pub(crate) fn me(&self) -> &WorkerShared {
         // SAFETY: points into `shared`, which this worker keeps alive.
         unsafe { self.me.as_ref() }
     }
@@ -253,11 +253,13 @@ impl Worker {
             self.discard_queued(core, priority);
             return true;
         }
-        let published = if priority == Priority::Normal {
+        let published = if core.flags() & MANAGED != 0 {
+            self.run_one_of(core, priority, core.vtable.run_managed)
+        } else if priority == Priority::Normal {
             // SAFETY: as above.
             unsafe { (core.vtable.run_ready)(self, core) }
         } else {
-            self.run_single(core, priority)
+            self.run_one_of(core, priority, core.vtable.run_single)
         };
         if !published {
             yield_now();
@@ -273,13 +275,13 @@ impl Worker {
     }
 
     /// Claims and runs one job.
-    fn run_single(&self, core: &Core, priority: Priority) -> bool {
+    fn run_one_of(&self, core: &Core, priority: Priority, run: unsafe fn(&Worker, &Core, Priority) -> bool) -> bool {
         let mut published = true;
         let mut once = true;
         self.catch_each(|| {
             if std::mem::take(&mut once) {
                 // SAFETY: the vtable was made for this core.
-                published = unsafe { (core.vtable.run_single)(self, core, priority) };
+                published = unsafe { run(self, core, priority) };
             }
         });
         published
