@@ -142,6 +142,20 @@ pub enum JobError {
     Lost,
 }
 
+impl JobError {
+    /// The same for another who hears of it. A panic's payload goes to one; the others get its message.
+    pub(crate) fn copy(&self) -> JobError {
+        match self {
+            JobError::Panicked(panic) => JobError::Panicked(Panic::new(Box::new(panic.message().to_owned()))),
+            JobError::Failed(why) => JobError::Failed(why.clone()),
+            JobError::Cancelled => JobError::Cancelled,
+            JobError::TimedOut => JobError::TimedOut,
+            JobError::Evicted => JobError::Evicted,
+            JobError::Lost => JobError::Lost,
+        }
+    }
+}
+
 impl fmt::Display for JobError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

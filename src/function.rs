@@ -11,6 +11,7 @@ use crate::queue::block::{Shape, detached};
 use crate::queue::lane::Refused;
 use crate::queue::managed::{Entry, NoRoom};
 use crate::queue::priority::Priority;
+use crate::queue::record::Terms;
 use crate::sched::core::{CLOSED, Core, CoreRef, MANAGED, PULLED, REMOVED};
 use crate::sched::managed;
 use crate::sched::run::{self, Inline, Stored, is_inline};
@@ -148,19 +149,19 @@ impl<A: Send + 'static, R: Send + 'static> Function<A, R> {
         self.core.flags() & CLOSED != 0 || self.core.lane.is_closed()
     }
 
-    pub(crate) fn send_at(&self, priority: Priority, arg: A) -> Result<(), SubmitError<A>> {
-        if priority == Priority::Normal {
+    pub(crate) fn send_with(&self, priority: Priority, arg: A, terms: Terms) -> Result<(), SubmitError<A>> {
+        if priority == Priority::Normal && terms.is_empty() {
             return self.send(arg);
         }
-        self.queue_at(priority, detached(), arg)
+        self.queue_with(priority, detached(), arg, terms)
     }
 
-    pub(crate) fn submit_at(&self, priority: Priority, arg: A) -> Result<JobHandle<R>, SubmitError<A>> {
-        if priority == Priority::Normal {
+    pub(crate) fn submit_with(&self, priority: Priority, arg: A, terms: Terms) -> Result<JobHandle<R>, SubmitError<A>> {
+        if priority == Priority::Normal && terms.is_empty() {
             return self.submit(arg);
         }
         let Some(slot) = ResultSlot::acquire::<R>() else { return Err(SubmitError::Full(arg)) };
-        self.handle(slot, self.queue_at(priority, slot.as_ptr(), arg))
+        self.handle(slot, self.queue_with(priority, slot.as_ptr(), arg, terms))
     }
 
     /// The handle of a job that was queued, or not.
@@ -179,20 +180,30 @@ impl<A: Send + 'static, R: Send + 'static> Function<A, R> {
         }
     }
 
-    fn queue_at(&self, priority: Priority, control: *mut ResultSlot, arg: A) -> Result<(), SubmitError<A>> {
+    fn queue_with(
+        &self,
+        priority: Priority,
+        control: *mut ResultSlot,
+        arg: A,
+        terms: Terms,
+    ) -> Result<(), SubmitError<A>> {
+        if !terms.is_empty() {
+            self.manage();
+        }
         if is_inline::<A>() {
-            self.queue_stored_at(priority, control, Inline::wrap(arg))
+            self.queue_stored_with(priority, control, Inline::wrap(arg), terms)
         } else {
-            self.queue_stored_at(priority, control, <Box<A>>::wrap(arg))
+            self.queue_stored_with(priority, control, <Box<A>>::wrap(arg), terms)
         }
     }
 
     /// From wherever, to the lane of a priority, or to wherever else this function's jobs go.
-    fn queue_stored_at<S: Stored<Arg = A>>(
+    fn queue_stored_with<S: Stored<Arg = A>>(
         &self,
         priority: Priority,
         control: *mut ResultSlot,
         stored: S,
+        terms: Terms,
     ) -> Result<(), SubmitError<A>> {
         let core = &*self.core;
         let is_inside = Worker::with_current(|w| w.is_some_and(|w| ptr::eq(w.shared(), core.shared())));
@@ -202,7 +213,7 @@ impl<A: Send + 'static, R: Send + 'static> Function<A, R> {
             return Err(SubmitError::Closed(stored.unwrap()));
         }
         if core.flags() & MANAGED != 0 {
-            return Self::submit_managed(core, priority, control, stored);
+            return Self::submit_managed(core, priority, control, stored, terms);
         }
         if core.lane(priority).is_none() {
             core.shared().make_side(core);
@@ -254,7 +265,7 @@ impl<A: Send + 'static, R: Send + 'static> Function<A, R> {
         if core.flags() == 0 {
             Self::push(core, control, stored)
         } else {
-            self.queue_stored_at(Priority::Normal, control, stored)
+            self.queue_stored_with(Priority::Normal, control, stored, Terms::default())
         }
     }
 
@@ -283,11 +294,12 @@ impl<A: Send + 'static, R: Send + 'static> Function<A, R> {
         priority: Priority,
         control: *mut ResultSlot,
         stored: S,
+        terms: Terms,
     ) -> Result<(), SubmitError<A>> {
         // SAFETY: this function's jobs are stored as `S`.
         let desk = unsafe { managed::desk::<S>(core) }.expect("the flag is raised after it was made");
         let may_wait = Worker::with_current(|worker| worker.is_none());
-        let submitted = desk.submit::<R>(priority, Entry { control, stored }, may_wait);
+        let submitted = desk.submit(priority, Entry::new(control, stored), terms, may_wait);
         submitted.map_err(|(why, entry)| match why {
             NoRoom::Closed => SubmitError::Closed(entry.stored.unwrap()),
             NoRoom::Full | NoRoom::Wait => SubmitError::Full(entry.stored.unwrap()),

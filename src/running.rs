@@ -4,6 +4,7 @@ use crate::engine::Engine;
 use crate::job::id::JobId;
 use crate::job::slot::ResultSlot;
 use crate::queue::block::detached;
+use crate::queue::record::RecordId;
 use crate::sched::core::Core;
 use crate::sched::registry::Shared;
 use crate::sched::worker::Worker;
@@ -19,6 +20,7 @@ pub fn current() -> Option<Running> {
         (!running.function.is_null()).then(|| Running {
             function: running.function,
             job: running.job,
+            record: running.record,
             shared: Arc::clone(worker.shared_arc()),
             here: PhantomData,
         })
@@ -29,6 +31,7 @@ pub fn current() -> Option<Running> {
 pub struct Running {
     function: *const Core,
     job: *const ResultSlot,
+    record: RecordId,
     shared: Arc<Shared>,
     /// Not `Send`: what it refers to is kept by the running job.
     here: PhantomData<*const ()>,
@@ -40,7 +43,9 @@ impl Running {
         Worker::with_current(|worker| {
             worker.is_some_and(|w| {
                 let now = w.running();
-                std::ptr::eq(now.function, self.function) && std::ptr::eq(now.job, self.job)
+                std::ptr::eq(now.function, self.function)
+                    && std::ptr::eq(now.job, self.job)
+                    && now.record == self.record
             })
         })
     }
@@ -51,13 +56,21 @@ impl Running {
         has_slot.then(|| unsafe { &*self.job })
     }
 
-    /// The job's id; `None` for a job that was sent, which has no handle and no id.
+    /// The job's id; `None` for a job that was sent, which has no handle and no id, and for one with a key or a time, which may
+    /// have several handles.
     pub fn id(&self) -> Option<JobId> {
         self.slot().map(ResultSlot::id)
     }
 
-    /// Whether the caller asked to cancel this job after it had started. Looking is cheap.
+    /// Whether nobody wants the result any more: the caller asked to cancel this job after it had started (all callers, of
+    /// a unique one), or its time is up. Looking is cheap, but for jobs with a key or a time it takes their function's lock.
     pub fn is_cancelled(&self) -> bool {
+        if self.record != 0 && self.check() {
+            // SAFETY: the job is running, and keeps its function.
+            let core = unsafe { &*self.function };
+            // SAFETY: the vtable was made for this core.
+            return unsafe { (core.vtable.managed.is_cancelled)(core, self.record) };
+        }
         self.slot().is_some_and(ResultSlot::is_cancel_requested)
     }
 

@@ -4,7 +4,10 @@ use crate::error::{CallError, SubmitError};
 use crate::function::Function;
 use crate::handle::JobHandle;
 use crate::queue::priority::Priority;
+use crate::queue::record::Terms;
+use crate::sched::managed::deliver_clone;
 use std::fmt;
+use std::time::{Duration, Instant};
 
 /// A job before it is submitted: [`Function::job`], then what it needs, then [`submit`](Self::submit) or
 /// [`send`](Self::send).
@@ -23,11 +26,12 @@ pub struct Submit<'f, A, R> {
     function: &'f Function<A, R>,
     arg: A,
     priority: Priority,
+    terms: Terms,
 }
 
 impl<'f, A, R> Submit<'f, A, R> {
     pub(crate) fn new(function: &'f Function<A, R>, arg: A) -> Self {
-        Submit { function, arg, priority: Priority::default() }
+        Submit { function, arg, priority: Priority::default(), terms: Terms::default() }
     }
 
     /// How urgent the job is. Default: [`Priority::Normal`].
@@ -37,6 +41,61 @@ impl<'f, A, R> Submit<'f, A, R> {
         self.priority = priority;
         self
     }
+
+    /// How long the job may run. When it takes longer, its handle reports [`JobError::TimedOut`](crate::JobError::TimedOut) and its
+    /// late result is dropped; a thread cannot be killed, so the body goes on until it returns (it sees it in
+    /// [`Running::is_cancelled`](crate::Running::is_cancelled)). Default: no limit.
+    ///
+    /// Like the other terms below, this makes the function managed, see [`Function::set_limits`].
+    pub fn timeout(mut self, limit: Duration) -> Self {
+        self.terms.timeout = Some(limit);
+        self
+    }
+
+    /// How long after its submit the job must have ended, waiting included. One that has not started by then does not.
+    /// Reported as [`JobError::TimedOut`](crate::JobError::TimedOut). Default: no limit.
+    pub fn deadline(mut self, limit: Duration) -> Self {
+        self.terms.deadline = Instant::now().checked_add(limit);
+        self
+    }
+
+    /// When the job may start at the earliest: then it queues up behind the others. Until then it counts as queued. The end of
+    /// the engine, or of the function, does not wait for it: it ends as cancelled. Default: at once.
+    pub fn at(mut self, time: Instant) -> Self {
+        self.terms.at = Some(time);
+        self
+    }
+
+    /// The same, from now.
+    pub fn after(self, delay: Duration) -> Self {
+        match Instant::now().checked_add(delay) {
+            Some(time) => self.at(time),
+            // Beyond what the clock can tell: as late as it can.
+            None => self.at(Instant::now() + Duration::from_secs(u64::from(u32::MAX))),
+        }
+    }
+
+    /// Joins a job of the function that has the same key and is queued or runs: its outcome, cloned, is this one's as well, and
+    /// this argument is dropped. Without such a job this one is the first. When it has ended, however, the key is free again.
+    ///
+    /// Cancelling one of the handles does not cancel the job for the others. The terms and the priority are those of the first.
+    pub fn unique(mut self, key: impl Into<Box<[u8]>>) -> Self
+    where
+        R: Clone,
+    {
+        self.terms.unique = Some((key.into(), deliver_clone::<R>));
+        self
+    }
+
+    /// [`unique`](Self::unique) with the whole argument as the key.
+    pub fn unique_argument(self) -> Self
+    where
+        A: AsRef<[u8]>,
+        R: Clone,
+    {
+        let key = self.arg.as_ref().to_vec();
+        self.unique(key)
+    }
 }
 
 impl<A: Send + 'static, R: Send + 'static> Submit<'_, A, R> {
@@ -45,7 +104,7 @@ impl<A: Send + 'static, R: Send + 'static> Submit<'_, A, R> {
     /// # Errors
     /// As for [`Function::submit`].
     pub fn submit(self) -> Result<JobHandle<R>, SubmitError<A>> {
-        self.function.submit_at(self.priority, self.arg)
+        self.function.submit_with(self.priority, self.arg, self.terms)
     }
 
     /// Queues the job and forgets it.
@@ -53,7 +112,7 @@ impl<A: Send + 'static, R: Send + 'static> Submit<'_, A, R> {
     /// # Errors
     /// As for [`Function::send`].
     pub fn send(self) -> Result<(), SubmitError<A>> {
-        self.function.send_at(self.priority, self.arg)
+        self.function.send_with(self.priority, self.arg, self.terms)
     }
 
     /// Queues the job and waits for its result.

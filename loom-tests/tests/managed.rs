@@ -1,13 +1,14 @@
 //! Functions that limits apply to: becoming managed loses no job and holds up what it must, and no wake-up is lost.
 #![cfg(layshaft_loom)]
 
-use layshaft::model::workers::{end, engine, work};
-use layshaft::{Engine, Function, Limits, Shutdown};
+use layshaft::model::workers::{end as end_of, engine, work};
+use layshaft::{Engine, Function, JobError, Limits, Shutdown, WaitError};
 use layshaft_loom_tests::{Threads, explore};
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
 use loom::sync::atomic::{AtomicUsize, Ordering};
 use loom::thread;
+use std::time::Duration;
 
 fn counting(engine: &Engine) -> (Function<usize, ()>, Arc<AtomicUsize>) {
     let ran = Arc::new(AtomicUsize::new(0));
@@ -98,7 +99,62 @@ fn one_at_a_time() {
             assert_eq!(unsafe { *n }, 2);
         });
         drop(function);
-        end(engine, seat);
+        end_of(engine, seat);
+    });
+}
+
+/// The clock against a consumer that finishes, or loses, the job: its handle hears one end.
+#[test]
+fn the_clock_against_completion() {
+    explore("managed, a time-out against completion", Threads::Three, || {
+        let (engine, seat) = engine(1);
+        let function = engine.consumer::<u32, u32>("slow").unwrap();
+        let handle = function.job(1).timeout(Duration::from_secs(1)).submit().unwrap();
+        let set = engine.consumer_set();
+        set.add(&function);
+        let consumer = thread::spawn(move || {
+            if let Some(pulled) = set.try_next() {
+                let (arg, completer) = pulled.take();
+                completer.complete(arg);
+            }
+        });
+        let clock = {
+            let seat = seat.clone();
+            thread::spawn(move || seat.tick())
+        };
+        let end = handle.wait();
+        assert!(matches!(end, Ok(1) | Err(WaitError::Job(JobError::TimedOut))), "{end:?}");
+        consumer.join().unwrap();
+        clock.join().unwrap();
+        assert_eq!(function.queued(), 0);
+        drop(function);
+        end_of(engine, seat);
+    });
+}
+
+/// A submit with the key of a job that is just ending: it hears that end, or its own job is there.
+#[test]
+fn joining_against_completion() {
+    explore("managed, a unique submit against completion", Threads::Two, || {
+        let (engine, seat) = engine(1);
+        let function = engine.consumer::<u32, u32>("alone").unwrap();
+        let set = engine.consumer_set();
+        set.add(&function);
+        let first = function.job(1).unique(*b"key").submit().unwrap();
+        let pulled = set.try_next().unwrap();
+        let consumer = thread::spawn(move || pulled.take().1.complete(7));
+        let second = function.job(2).unique(*b"key").submit().unwrap();
+        consumer.join().unwrap();
+        assert_eq!(first.wait().unwrap(), 7);
+        if let Some(pulled) = set.try_next() {
+            assert_eq!(*pulled.arg(), 2);
+            pulled.take().1.complete(8);
+            assert_eq!(second.wait().unwrap(), 8);
+        } else {
+            assert_eq!(second.wait().unwrap(), 7);
+        }
+        drop((function, set));
+        end_of(engine, seat);
     });
 }
 

@@ -6,6 +6,7 @@ use crate::job::slot::ResultSlot;
 use crate::queue::block::detached;
 use crate::queue::managed::Entry;
 use crate::queue::priority::Priority;
+use crate::queue::record::RecordId;
 use crate::sched::core::{CoreRef, MANAGED};
 use crate::sched::managed;
 use crate::sched::run::{Discard, Inline, Lanes, Stored, is_inline};
@@ -64,8 +65,9 @@ impl<A: Send + 'static, R: Send + 'static> Pulled<A, R> {
         }
         let hold = Hold::new(core);
         loop {
-            let (Entry { control, stored }, lease) = Self::take_next::<S>(core, priority)?;
-            let slot = NonNull::new(control).filter(|_| control != detached());
+            let (entry, lease) = Self::take_next::<S>(core, priority)?;
+            let slot = entry.listener();
+            let Entry { control, stored, .. } = entry;
             // SAFETY: the slab's slots live as long as the process.
             if slot.is_some_and(|slot| !unsafe { slot.as_ref() }.begin()) {
                 // Met as cancelled: not counted as discarded.
@@ -82,13 +84,13 @@ impl<A: Send + 'static, R: Send + 'static> Pulled<A, R> {
         if core.flags() & MANAGED != 0 {
             // SAFETY: this function's jobs are stored as `S`.
             let entry = unsafe { managed::desk::<S>(core) }?.start(priority)?;
-            return Some((entry, Some(Lease(core.clone()))));
+            return Some(Self::leased(core, entry));
         }
         // SAFETY: only functions without a body are pulled, and this one's jobs are stored as `S`.
         let own = unsafe { Untyped::<S, R>::own(core) };
         let entry = own.pop_returned(priority).or_else(|| {
             let (control, stored, _) = Lanes::<S>::take_one(core, core.lane(priority)?)?;
-            Some(Entry { control, stored })
+            Some(Entry::new(control, stored))
         })?;
         // Between the take and the look at the flag, see `managed`.
         fence_light();
@@ -97,8 +99,13 @@ impl<A: Send + 'static, R: Send + 'static> Pulled<A, R> {
         }
         // SAFETY: this function's jobs are stored as `S`.
         let desk = unsafe { managed::desk::<S>(core) }?;
-        desk.update(|state| state.put_first(priority, std::iter::once(entry)));
-        desk.start(priority).map(|entry| (entry, Some(Lease(core.clone()))))
+        desk.put_first(priority, entry);
+        desk.start(priority).map(|entry| Self::leased(core, entry))
+    }
+
+    fn leased<S>(core: &CoreRef, entry: Entry<S>) -> (Entry<S>, Option<Lease>) {
+        let lease = Lease { core: core.clone(), record: entry.record };
+        (entry, Some(lease))
     }
 
     /// The argument.
@@ -144,8 +151,8 @@ impl<A: Send + 'static, R: Send + 'static> Pulled<A, R> {
         }
     }
 
-    fn return_stored<S: Stored<Arg = A>>(&self, slot: Option<NonNull<ResultSlot>>, stored: S) {
-        let core = &self.hold.0;
+    fn return_stored<S: Stored<Arg = A>>(&mut self, slot: Option<NonNull<ResultSlot>>, stored: S) {
+        let core = &CoreRef::clone(&self.hold.0);
         let control = slot.map_or_else(detached, NonNull::as_ptr);
         // SAFETY: the slab's slots live as long as the process.
         let slot = slot.map(|slot| unsafe { slot.as_ref() });
@@ -162,7 +169,9 @@ impl<A: Send + 'static, R: Send + 'static> Pulled<A, R> {
         // Under the lock: who discards has said so before it takes the lock.
         if core.shared().phase.is_discarding() {
             drop(returned);
-            core.shared().phase.discarded(Discard::<S, R>::taken(core, control, stored));
+            let ended = Discard::<S, R>::taken(core, control, stored);
+            core.shared().phase.discarded(ended);
+            self.completer.end(Err(JobError::Cancelled));
             return;
         }
         // Under the lock, too: who makes the function managed raises the flag before it takes the lock.
@@ -170,9 +179,14 @@ impl<A: Send + 'static, R: Send + 'static> Pulled<A, R> {
             drop(returned);
             // SAFETY: this function's jobs are stored as `S`.
             let desk = unsafe { managed::desk::<S>(core) }.expect("the flag is raised after it was made");
-            return desk.update(|state| state.put_first(self.priority, std::iter::once(Entry { control, stored })));
+            let entry = Entry { control, stored, record: self.completer.take_record() };
+            desk.update(|state, ends| state.unstart(self.priority, entry, ends));
+            if core.shared().phase.is_discarding() {
+                core.shared().phase.discarded(desk.discard());
+            }
+            return;
         }
-        returned[self.priority.index()].push_front(Entry { control, stored });
+        returned[self.priority.index()].push_front(Entry::new(control, stored));
         // Ordering: SeqCst, before the look at the parked sets in `announce`; pairs with `poll_ready`. Under the lock, so
         // that the count is never behind.
         own.waiting.returned.fetch_add(1, Ordering::SeqCst);
@@ -199,12 +213,16 @@ pub struct Completer<R> {
 }
 
 /// Counts as a running job of a managed function.
-struct Lease(CoreRef);
+struct Lease {
+    core: CoreRef,
+    /// The job's record, or 0. Those who hear of its end are there.
+    record: RecordId,
+}
 
 impl Drop for Lease {
     fn drop(&mut self) {
         // SAFETY: the vtable was made for this core.
-        unsafe { (self.0.vtable.managed.ended)(&self.0) };
+        unsafe { (self.core.vtable.managed.ended)(&self.core) };
     }
 }
 
@@ -225,16 +243,41 @@ impl<R> Completer<R> {
     }
 
     fn finish(mut self, outcome: Result<R, JobError>) {
+        self.end(outcome);
+    }
+
+    /// Tells whoever hears of it, unless that has been done.
+    fn end(&mut self, outcome: Result<R, JobError>) {
         if let Some(slot) = self.slot.take() {
             // SAFETY: the job's side, last use.
             unsafe { ResultSlot::complete(slot, outcome) };
+        } else if let Some(lease) = self.lease.as_mut().filter(|lease| lease.record != 0) {
+            let id = std::mem::take(&mut lease.record);
+            // SAFETY: the vtable was made for this core.
+            let record = unsafe { (lease.core.vtable.managed.settle)(&lease.core, id) };
+            match (record, outcome) {
+                (Some(record), Ok(value)) => managed::deliver(record, value),
+                (Some(record), Err(error)) => managed::deliver_error(record, error),
+                // It was told that its time is up.
+                (None, _) => {}
+            }
         }
     }
 
-    /// Whether the caller asked to cancel this job after it was taken.
+    /// The job's record, which is no longer this side's to finish.
+    fn take_record(&mut self) -> RecordId {
+        self.lease.as_mut().map_or(0, |lease| std::mem::take(&mut lease.record))
+    }
+
+    /// Whether nobody wants the result any more: the caller asked to cancel this job after it was taken (all callers, of a
+    /// unique one), or its time is up.
     pub fn is_cancelled(&self) -> bool {
         // SAFETY: the slab's slots live as long as the process.
-        self.slot.is_some_and(|slot| unsafe { slot.as_ref() }.is_cancel_requested())
+        let asked = self.slot.is_some_and(|slot| unsafe { slot.as_ref() }.is_cancel_requested());
+        let lease = self.lease.as_ref().filter(|lease| lease.record != 0);
+        // SAFETY: the vtable was made for this core.
+        let over = lease.is_some_and(|l| unsafe { (l.core.vtable.managed.is_cancelled)(&l.core, l.record) });
+        asked || over
     }
 
     /// The job's id; `None` for a job that was sent.
@@ -246,10 +289,7 @@ impl<R> Completer<R> {
 
 impl<R> Drop for Completer<R> {
     fn drop(&mut self) {
-        if let Some(slot) = self.slot.take() {
-            // SAFETY: the job's side, last use.
-            unsafe { ResultSlot::complete::<R>(slot, Err(JobError::Lost)) };
-        }
+        self.end(Err(JobError::Lost));
     }
 }
 

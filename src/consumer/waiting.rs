@@ -116,7 +116,7 @@ impl<S: Stored, R> Untyped<S, R> {
         loop {
             // Not `pop_returned`: the lock must be taken, see `put_back`.
             let next = own.pop_locked(&mut own.returned.lock());
-            let Some(Entry { control, stored }) = next else { break };
+            let Some(Entry { control, stored, .. }) = next else { break };
             total += Discard::<S, R>::taken(core, control, stored);
         }
         // SAFETY: passed on from the caller.
@@ -235,7 +235,7 @@ pub(crate) unsafe fn hand_returned_over<S: Stored, R>(core: &Core, desk: Desk<'_
             own.waiting.returned.fetch_sub(jobs.len(), Ordering::Relaxed);
             jobs
         };
-        desk.update(|state| state.put_first(priority, jobs.into_iter()));
+        desk.update(|state, _| state.put_first(priority, jobs.into_iter()));
     }
 }
 

@@ -4,9 +4,10 @@ use super::Function;
 use crate::consumer::hand_returned_over;
 use crate::queue::limits::Limits;
 use crate::queue::managed::Controls;
-use crate::sched::core::PULLED;
+use crate::sched::core::{MANAGED, PULLED};
 use crate::sched::managed;
 use crate::sched::run::{Inline, Stored, is_inline};
+use std::time::Instant;
 
 /// # Limits
 /// The first use of one of these makes the function *managed*: its jobs go through a queue under a lock, for good, which costs a
@@ -28,13 +29,18 @@ impl<A: Send + 'static, R: Send + 'static> Function<A, R> {
     /// Submits go on. A function that was removed, or whose engine began to end, cannot be paused, and is no longer: what it
     /// accepted is run.
     pub fn pause(&self) {
-        self.control(|state| state.set_paused(true));
+        self.control(|state| state.set_paused(true, None));
+    }
+
+    /// Keeps jobs from starting until this time, or [`resume`](Self::resume). A later call sets another time.
+    pub fn pause_until(&self, time: Instant) {
+        self.control(|state| state.set_paused(true, Some(time)));
     }
 
     /// Lets jobs start again.
     pub fn resume(&self) {
         if !self.core.managed().is_null() {
-            self.control(|state| state.set_paused(false));
+            self.control(|state| state.set_paused(false, None));
         }
     }
 
@@ -50,6 +56,13 @@ impl<A: Send + 'static, R: Send + 'static> Function<A, R> {
         self
     }
 
+    /// Makes the function managed.
+    pub(super) fn manage(&self) {
+        if self.core.flags() & MANAGED == 0 {
+            self.control(|_| ());
+        }
+    }
+
     fn control<T>(&self, change: impl FnOnce(&mut dyn Controls) -> T) -> T {
         if is_inline::<A>() {
             self.control_stored::<Inline<A>, T>(change)
@@ -61,7 +74,7 @@ impl<A: Send + 'static, R: Send + 'static> Function<A, R> {
     fn control_stored<S: Stored<Arg = A>, T>(&self, change: impl FnOnce(&mut dyn Controls) -> T) -> T {
         // SAFETY: this function's jobs are stored as `S`.
         let desk = unsafe { managed::manage::<S>(&self.core) };
-        let changed = desk.update(|state| change(state));
+        let changed = desk.update(|state, _| change(state));
         if self.core.flags() & PULLED != 0 {
             // SAFETY: a function without a body, with jobs stored as `S`.
             unsafe { hand_returned_over::<S, R>(&self.core, desk) };

@@ -210,6 +210,11 @@ impl ResultSlot {
         self.cancel.load(Ordering::Relaxed) != NOT_ASKED
     }
 
+    /// The job has a record: cancelled ones are counted there.
+    pub(crate) fn set_recorded(&self) {
+        self.set_nested(true);
+    }
+
     /// The job goes to a worker's deque, or back from there to its lane.
     #[inline]
     pub(crate) fn set_nested(&self, nested: bool) {
@@ -496,6 +501,21 @@ impl ResultSlot {
     /// Gives up a slot whose job was never queued.
     pub(crate) fn abandon(slot: NonNull<ResultSlot>) {
         Self::free(slot);
+    }
+
+    /// Whether the handle is gone.
+    pub(crate) fn is_abandoned(&self) -> bool {
+        // Ordering: Relaxed, the value alone tells, and it is the slot's last but for its end.
+        self.state().load(Ordering::Relaxed) == DETACHED
+    }
+
+    /// The job has ended without a value; the job's side gives the slot up.
+    ///
+    /// # Safety
+    /// The caller is the job's side of the slot, and this is its last use.
+    pub(crate) unsafe fn fail(slot: NonNull<ResultSlot>, error: JobError) {
+        // SAFETY: passed on. The type says where a value lies, and there is none.
+        unsafe { Self::complete::<()>(slot, Err(error)) };
     }
 
     /// Waits until the job is done, `limit` at most: whether it is.

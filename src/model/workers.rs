@@ -59,6 +59,11 @@ impl Steps {
 }
 
 impl Seat {
+    /// The clock, an hour from now.
+    pub fn tick(&self) {
+        self.0.timer.tell(std::time::Instant::now() + Duration::from_secs(3600));
+    }
+
     /// Whether claimed jobs would be found: nobody sleeps, or somebody searches or watches.
     pub fn is_watched(&self) -> bool {
         let counts = self.0.sleep.counts_in_order();

@@ -36,6 +36,7 @@ pub struct Limits {
     pub(super) capacity_of: [Option<usize>; 3],
     pub(super) overflow: Overflow,
     pub(super) concurrency: Option<usize>,
+    pub(super) drops_abandoned: bool,
 }
 
 impl Limits {
@@ -61,6 +62,13 @@ impl Limits {
     /// What becomes of a submit to a full queue. Default: [`Overflow::Reject`].
     pub fn overflow(mut self, overflow: Overflow) -> Limits {
         self.overflow = overflow;
+        self
+    }
+
+    /// Whether a job that was submitted with a handle, and whose handles are all gone before it starts, is dropped instead of
+    /// run. One that was sent, or that a [`send`](crate::Submit::send) joined, is run in any case. Default: it is run.
+    pub fn drop_abandoned(mut self, drop: bool) -> Limits {
+        self.drops_abandoned = drop;
         self
     }
 

@@ -7,3 +7,4 @@ pub(crate) mod limits;
 pub(crate) mod managed;
 pub(crate) mod pool;
 pub(crate) mod priority;
+pub(crate) mod record;

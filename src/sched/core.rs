@@ -8,6 +8,7 @@ use crate::queue::block::Shape;
 use crate::queue::lane::{Lane, Span};
 use crate::queue::pool::{Link, Pool};
 use crate::queue::priority::Priority;
+use crate::queue::record::{Record, RecordId};
 use crate::quiet::quietly;
 use crate::sync::{AtomicPtr, AtomicU32, Ordering, UnsafeCell, load_after_rmw};
 use std::alloc::Layout;
@@ -17,6 +18,7 @@ use std::mem::MaybeUninit;
 use std::ops::Deref;
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
+use std::time::Instant;
 
 /// A registered function, untyped: three cache lines, of which the lane has two. [`Vtable`] knows the types.
 #[repr(C, align(64))]
@@ -110,6 +112,10 @@ pub(crate) struct ManagedVtable {
     pub(crate) free: unsafe fn(&Core),
     pub(crate) startable: unsafe fn(&Core) -> usize,
     pub(crate) ended: unsafe fn(&Core),
+    pub(crate) settle: unsafe fn(&Core, RecordId) -> Option<Record>,
+    pub(crate) tick: unsafe fn(&Core, Instant),
+    pub(crate) told: unsafe fn(&Core),
+    pub(crate) is_cancelled: unsafe fn(&Core, RecordId) -> bool,
 }
 
 /// The pools that functions with the same job layout share, one such set an engine.
@@ -254,6 +260,8 @@ impl Core {
 
     /// Tells whoever waits for jobs that the lanes were closed.
     pub(crate) fn tell_closed(&self) {
+        // SAFETY: the vtable was made for this core.
+        unsafe { (self.vtable.managed.told)(self) };
         // SAFETY: the vtable was made for this core.
         unsafe { (self.vtable.closed)(self) };
     }

@@ -14,16 +14,18 @@
 use super::core::{Core, MANAGED, ManagedVtable, PULLED};
 use super::run::{Discard, Stored};
 use super::seat::WorkerShared;
-use crate::error::JobError;
-use crate::job::origin;
+use crate::error::{JobError, Panic};
 use crate::job::slot::ResultSlot;
-use crate::queue::block::{Shape, detached};
+use crate::queue::block::Shape;
 use crate::queue::lane::{Claim, Span};
-use crate::queue::managed::{Entry, NoRoom, State};
+use crate::queue::managed::{Ends, Entry, NoRoom, State};
 use crate::queue::priority::Priority;
+use crate::queue::record::{Listener, Record, RecordId, Terms};
+use crate::quiet::quietly;
 use crate::sync::{Condvar, Mutex, MutexGuard, fence_heavy};
 use std::marker::PhantomData;
 use std::ptr::NonNull;
+use std::time::Instant;
 
 /// The queue of a managed function, with jobs stored as `S`.
 pub(crate) struct Managed<S> {
@@ -38,6 +40,10 @@ struct Inner<S> {
     shown: [bool; 3],
     /// Submits that wait for room.
     waiting: usize,
+    /// When the timer will tell.
+    armed: Option<Instant>,
+    /// What has ended and is not told yet.
+    left: Ends<S>,
 }
 
 /// A managed function's queue, seen through its core.
@@ -55,8 +61,8 @@ impl<S> Clone for Desk<'_, S> {
 impl<S> Copy for Desk<'_, S> {}
 
 impl<S> Managed<S> {
-    pub(super) fn new(closed: bool) -> Self {
-        let inner = Inner { state: State::new(closed), shown: [false; 3], waiting: 0 };
+    fn new(closed: bool) -> Self {
+        let inner = Inner { state: State::new(closed), shown: [false; 3], waiting: 0, armed: None, left: Ends::new() };
         Managed { inner: Mutex::new(inner), room: Condvar::new() }
     }
 }
@@ -94,49 +100,74 @@ pub(crate) unsafe fn manage<S: Stored>(core: &Core) -> Desk<'_, S> {
 }
 
 impl<'c, S: Stored> Desk<'c, S> {
-    fn lock(self) -> MutexGuard<'c, Inner<S>> {
-        self.managed.inner.lock()
+    /// The lock, with the lanes' jobs taken over.
+    fn enter(self) -> MutexGuard<'c, Inner<S>> {
+        let mut inner = self.managed.inner.lock();
+        self.take_lanes_over(&mut inner.state);
+        inner
     }
 
-    /// Looks at the state, with the lane's jobs in it.
-    pub(crate) fn read<T>(self, look: impl FnOnce(&State<S>) -> T) -> T {
-        let mut inner = self.lock();
-        self.take_lanes_over(&mut inner.state);
-        look(&inner.state)
-    }
-
-    /// Changes the state, and tells whoever may have to do something about it.
-    pub(crate) fn update<T>(self, change: impl FnOnce(&mut State<S>) -> T) -> T {
-        let mut inner = self.lock();
-        self.take_lanes_over(&mut inner.state);
-        let changed = change(&mut inner.state);
-        let is_waited_for = inner.waiting > 0;
+    /// Unlocks, and tells everybody who may have to do something about what changed: how many jobs ended that had not been
+    /// cancelled.
+    fn leave(self, mut inner: MutexGuard<'_, Inner<S>>, ends: Ends<S>) -> usize {
         let wakes = self.show(&mut inner);
+        let is_waited_for = inner.waiting > 0;
+        let due = inner.state.first_due().filter(|due| inner.armed.is_none_or(|armed| *due < armed));
+        inner.armed = due.or(inner.armed);
         drop(inner);
         if is_waited_for {
             self.managed.room.notify_all();
         }
-        self.announce(wakes);
+        if let Some(due) = due {
+            self.core.shared().timer.arm(self.core, due);
+        }
+        if wakes {
+            // SAFETY: the vtable was made for this core.
+            unsafe { (self.core.vtable.announce)(self.core) };
+        }
+        self.tell(ends)
+    }
+
+    /// Looks at the state.
+    pub(crate) fn read<T>(self, look: impl FnOnce(&State<S>) -> T) -> T {
+        look(&self.enter().state)
+    }
+
+    /// Changes the state.
+    pub(crate) fn update<T>(self, change: impl FnOnce(&mut State<S>, &mut Ends<S>) -> T) -> T {
+        let (mut inner, mut ends) = (self.enter(), Ends::new());
+        let changed = change(&mut inner.state, &mut ends);
+        self.leave(inner, ends);
         changed
     }
 
-    /// Queues a job, in which other jobs may have to go.
+    /// Queues a job, for which others may have to go, or joins one with the same key.
     ///
     /// # Errors
-    /// Why it was not accepted, and the argument.
-    pub(crate) fn submit<R>(
+    /// Why it was not accepted, and the job.
+    pub(crate) fn submit(
         self,
         priority: Priority,
         entry: Entry<S>,
+        terms: Terms,
         may_wait: bool,
     ) -> Result<(), (NoRoom, Entry<S>)> {
-        let mut inner = self.lock();
-        self.take_lanes_over(&mut inner.state);
-        let mut swept = Vec::new();
+        let (mut inner, mut ends) = (self.enter(), Ends::new());
+        let mut is_swept = false;
         let made = loop {
-            match inner.state.make_room(priority) {
-                Err(NoRoom::Full | NoRoom::Wait) if swept.is_empty() && self.sweep(&mut inner.state, &mut swept) => {}
+            let state = &mut inner.state;
+            if !state.is_closed() && state.join(&terms, entry.listener(), &mut ends) {
+                self.leave(inner, ends);
+                quietly(|| drop(entry.stored));
+                return Ok(());
+            }
+            match state.make_room(priority, &mut ends) {
+                Err(NoRoom::Full | NoRoom::Wait) if !is_swept => {
+                    is_swept = true;
+                    state.sweep(&mut ends);
+                }
                 Err(NoRoom::Wait) if may_wait => {
+                    is_swept = false;
                     inner.waiting += 1;
                     self.managed.room.wait(&mut inner);
                     inner.waiting -= 1;
@@ -144,49 +175,46 @@ impl<'c, S: Stored> Desk<'c, S> {
                 made => break made,
             }
         };
-        let (accepted, evicted) = match made {
-            Ok(evicted) => {
-                inner.state.append(priority, entry);
-                (Ok(()), evicted)
+        let refused = match made {
+            Ok(()) => {
+                inner.state.admit(priority, entry, terms);
+                Ok(())
             }
-            Err(why) => (Err((why, entry)), Vec::new()),
+            Err(why) => Err((why, entry)),
         };
-        let wakes = self.show(&mut inner);
-        drop(inner);
-        self.announce(wakes);
-        swept.into_iter().for_each(|entry| _ = self.end::<R>(entry, JobError::Cancelled));
-        evicted.into_iter().for_each(|entry| _ = self.end::<R>(entry, JobError::Evicted));
-        accepted
+        self.leave(inner, ends);
+        refused
     }
 
-    /// Takes cancelled jobs out: whether there were any.
-    fn sweep(self, state: &mut State<S>, swept: &mut Vec<Entry<S>>) -> bool {
-        if origin::tombstones(self.core.origin()) > 0 {
-            *swept = state.sweep(is_cancelled);
-        }
-        !swept.is_empty()
-    }
-
-    /// Takes the first job of a priority, if it may start. The caller calls [`ended`](Self::ended) when it has.
+    /// Takes the first job of a priority that is to run, if one may start. The caller has [`ended`](Self::ended) called when
+    /// it has.
     pub(crate) fn start(self, priority: Priority) -> Option<Entry<S>> {
-        let mut inner = self.lock();
-        self.take_lanes_over(&mut inner.state);
-        let entry = inner.state.start(priority);
+        let (mut inner, mut ends) = (self.enter(), Ends::new());
+        let entry = inner.state.start(priority, &mut ends);
         // Whoever came was led by a bit, which a submit may have set.
         inner.shown[priority.index()] = true;
-        let is_waited_for = inner.waiting > 0 && entry.is_some();
-        let wakes = self.show(&mut inner) || inner.state.startable() > 0;
-        drop(inner);
-        if is_waited_for {
-            self.managed.room.notify_all();
+        let has_more = inner.state.startable() > 0;
+        self.leave(inner, ends);
+        if has_more {
+            // SAFETY: the vtable was made for this core.
+            unsafe { (self.core.vtable.announce)(self.core) };
         }
-        self.announce(wakes);
         entry
     }
 
     /// A started job has ended.
     pub(crate) fn ended(self) {
-        self.update(State::ended);
+        self.update(|state, _| state.ended());
+    }
+
+    /// Takes a record out: `None` when its job's end was told already.
+    pub(crate) fn settle(self, id: RecordId) -> Option<Record> {
+        self.update(|state, _| state.records.remove(id))
+    }
+
+    /// A job that was taken, and must not start, goes back.
+    pub(crate) fn put_first(self, priority: Priority, entry: Entry<S>) {
+        self.update(|state, _| state.put_first(priority, std::iter::once(entry)));
     }
 
     /// Moves the jobs that these workers have claimed and not started to the front.
@@ -200,18 +228,32 @@ impl<'c, S: Stored> Desk<'c, S> {
                 unsafe { self.empty_span(span, |entry| entries.push(entry)) };
             }
         }
-        self.update(|state| state.put_first(Priority::Normal, entries.into_iter()));
+        self.update(|state, _| state.put_first(Priority::Normal, entries.into_iter()));
     }
 
     /// Ends everything that is queued as cancelled: how many.
-    pub(crate) fn discard<R>(self) -> usize {
-        let jobs = self.update(State::clear);
-        jobs.into_iter().map(|entry| self.end::<R>(entry, JobError::Cancelled)).sum()
+    pub(crate) fn discard(self) -> usize {
+        let (mut inner, mut ends) = (self.enter(), Ends::new());
+        inner.state.clear(&mut ends);
+        self.leave(inner, ends)
     }
 
-    /// Ends a job without running it: 1, or 0 if its caller had cancelled it before.
-    fn end<R>(self, entry: Entry<S>, error: JobError) -> usize {
-        Discard::<S, R>::ended(self.core, entry.control, entry.stored, error)
+    /// Tells whoever hears of jobs that have ended, and drops their arguments: how many had not been cancelled.
+    fn tell(self, ends: Ends<S>) -> usize {
+        let mut count = 0;
+        for (record, why) in ends.records {
+            count += usize::from(!record.is_cancelled());
+            deliver_error(record, why);
+        }
+        for Listener(slot) in ends.cancelled {
+            // SAFETY: the job's side of the slot, last use.
+            quietly(|| unsafe { ResultSlot::fail(slot, JobError::Cancelled) });
+        }
+        for (entry, why) in ends.entries {
+            let ended = Discard::<S, ()>::ended(self.core, entry.control, entry.stored, why);
+            count += if entry.record == 0 { ended } else { 0 };
+        }
+        count
     }
 
     /// Moves what lies in the lanes to the queue: submits that did not see the flag, or came before it.
@@ -234,7 +276,7 @@ impl<'c, S: Stored> Desk<'c, S> {
             let slot = unsafe { Shape::<S>::slot(span.block, i) };
             // SAFETY: as above.
             let (control, stored) = unsafe { slot.take() };
-            each(Entry { control, stored });
+            each(Entry::new(control, stored));
         }
         // SAFETY: moved out above.
         unsafe { Shape::<S>::finish(&self.core.class().blocks, span.block, span.len) };
@@ -259,20 +301,50 @@ impl<'c, S: Stored> Desk<'c, S> {
         }
         wakes
     }
+}
 
-    fn announce(self, wakes: bool) {
-        if wakes {
-            // SAFETY: the vtable was made for this core.
-            unsafe { (self.core.vtable.announce)(self.core) };
+/// Gives the value to everybody who hears of it.
+pub(crate) fn deliver<R>(record: Record, value: R) {
+    let clone = record.deliver_clone();
+    let mut listeners = record.listeners.into_iter();
+    let first = listeners.next();
+    if let Some(clone) = clone {
+        for slot in listeners {
+            // SAFETY: the slots of this record were acquired for `R`, as whoever made `clone` knew; their last use.
+            quietly(|| unsafe { clone(slot, (&raw const value).cast()) });
         }
+    }
+    if let Some(slot) = first {
+        // SAFETY: the job's side of a slot acquired for `R`, last use.
+        quietly(|| unsafe { ResultSlot::complete(slot, Ok(value)) });
     }
 }
 
-/// Whether the job of an entry was cancelled.
-fn is_cancelled<S>(entry: &Entry<S>) -> bool {
-    let slot = NonNull::new(entry.control).filter(|slot| slot.as_ptr() != detached());
-    // SAFETY: the slab's slots live as long as the process.
-    slot.is_some_and(|slot| unsafe { slot.as_ref() }.is_cancel_granted())
+/// Tells everybody who hears of it that there is no value.
+pub(crate) fn deliver_error(record: Record, why: JobError) {
+    let mut listeners = record.listeners.into_iter();
+    let first = listeners.next();
+    for slot in listeners {
+        // SAFETY: the job's side of the slot, last use.
+        quietly(|| unsafe { ResultSlot::fail(slot, why.copy()) });
+    }
+    if let Some(slot) = first {
+        // SAFETY: as above.
+        quietly(|| unsafe { ResultSlot::fail(slot, why) });
+    }
+}
+
+/// Completes a slot with a clone of the value.
+///
+/// # Safety
+/// `value` points to an `R`, and `slot` was acquired for one; it is its last use.
+pub(crate) unsafe fn deliver_clone<R: Clone>(slot: NonNull<ResultSlot>, value: *const ()) {
+    // SAFETY: passed on.
+    let value = unsafe { &*value.cast::<R>() };
+    let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| value.clone()));
+    let outcome = outcome.map_err(|payload| JobError::Panicked(Panic::new(payload)));
+    // SAFETY: passed on.
+    unsafe { ResultSlot::complete(slot, outcome) };
 }
 
 /// What a vtable needs of a managed queue, whatever its function runs.
@@ -285,13 +357,19 @@ impl<S: Stored, R> Kept<S, R> {
         free: Self::free,
         startable: Self::startable,
         ended: Self::ended,
+        settle: Self::settle,
+        tick: Self::tick,
+        told: Self::told,
+        is_cancelled: Self::is_cancelled,
     };
 
     /// The engine began to end: what was accepted is to end.
     unsafe fn start_ending(core: &Core) {
         // SAFETY: passed on.
         if let Some(desk) = unsafe { desk::<S>(core) } {
-            desk.update(State::start_ending);
+            let (mut inner, mut ends) = (desk.enter(), Ends::new());
+            inner.state.start_ending(&mut ends);
+            core.shared().phase.discarded(desk.leave(inner, ends));
         }
     }
 
@@ -299,22 +377,57 @@ impl<S: Stored, R> Kept<S, R> {
     unsafe fn close(core: &Core) {
         // SAFETY: passed on.
         let Some(desk) = (unsafe { desk::<S>(core) }) else { return };
-        let wakes = {
-            let mut inner = desk.lock();
-            inner.state.close();
-            if !core.shared().phase.is_discarding() {
-                inner.state.start_ending();
-            }
-            desk.show(&mut inner)
-        };
+        let (mut inner, mut ends) = (desk.managed.inner.lock(), Ends::new());
+        inner.state.close();
+        if !core.shared().phase.is_discarding() {
+            inner.state.start_ending(&mut ends);
+        }
+        // The rest waits for whoever comes next: this runs no other code.
+        let wakes = desk.show(&mut inner) && core.flags() & PULLED == 0;
+        inner.left.append(&mut ends);
+        drop(inner);
         desk.managed.room.notify_all();
-        desk.announce(wakes && core.flags() & PULLED == 0);
+        if wakes {
+            // SAFETY: the vtable was made for this core.
+            unsafe { (core.vtable.announce)(core) };
+        }
     }
 
     /// How many jobs may start now.
     unsafe fn startable(core: &Core) -> usize {
         // SAFETY: passed on.
         unsafe { desk::<S>(core) }.map_or(0, |desk| desk.read(State::startable))
+    }
+
+    /// Tells of the ends that `close` left.
+    unsafe fn told(core: &Core) {
+        // SAFETY: passed on.
+        if let Some(desk) = unsafe { desk::<S>(core) } {
+            let ends = std::mem::replace(&mut desk.enter().left, Ends::new());
+            core.shared().phase.discarded(desk.tell(ends));
+        }
+    }
+
+    unsafe fn tick(core: &Core, now: Instant) {
+        // SAFETY: passed on.
+        if let Some(desk) = unsafe { desk::<S>(core) } {
+            let (mut inner, mut ends) = (desk.enter(), Ends::new());
+            inner.armed = None;
+            inner.state.tick(now, &mut ends);
+            desk.leave(inner, ends);
+        }
+    }
+
+    unsafe fn settle(core: &Core, id: RecordId) -> Option<Record> {
+        // SAFETY: passed on.
+        unsafe { desk::<S>(core) }?.settle(id)
+    }
+
+    /// Whether nobody wants the running job's result any more: all have cancelled, or its time is up.
+    unsafe fn is_cancelled(core: &Core, id: RecordId) -> bool {
+        // SAFETY: passed on.
+        let desk = unsafe { desk::<S>(core) };
+        desk.is_none_or(|desk| desk.read(|state| state.records.get(id).is_none_or(Record::is_cancel_requested)))
     }
 
     unsafe fn ended(core: &Core) {
@@ -340,9 +453,4 @@ impl<S: Stored> Drop for Ended<'_, S> {
     fn drop(&mut self) {
         self.0.ended();
     }
-}
-
-/// An entry of a job with or without a handle.
-pub(crate) fn entry<S>(control: *mut ResultSlot, stored: S) -> Entry<S> {
-    Entry { control, stored }
 }

@@ -14,4 +14,5 @@ pub(crate) mod run;
 pub(crate) mod seat;
 pub(crate) mod shutdown;
 pub(crate) mod sleep;
+pub(crate) mod timer;
 pub(crate) mod worker;

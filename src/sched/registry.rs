@@ -16,6 +16,7 @@ use super::ready::{self, ReadySet};
 use super::seat::WorkerShared;
 use super::shutdown::Phase;
 use super::sleep::Sleep;
+use super::timer::Timer;
 use crate::error::RegisterError;
 use crate::job::origin;
 use crate::queue::priority::Priority;
@@ -41,6 +42,7 @@ pub(crate) struct Shared {
     pub(crate) sleep: Sleep,
     pub(crate) workers: Box<[WorkerShared]>,
     pub(crate) phase: Phase,
+    pub(crate) timer: Arc<Timer>,
     pub(crate) drain_deadline: Duration,
     /// `Engine` values alive.
     pub(crate) users: AtomicUsize,
@@ -113,6 +115,7 @@ impl Shared {
             sleep: Sleep::new(),
             workers: (0..workers).map(|_| WorkerShared::new()).collect(),
             phase: Phase::new(workers),
+            timer: Timer::new(),
             drain_deadline,
             users: AtomicUsize::new(1),
             retired: AtomicUsize::new(0),
@@ -300,6 +303,7 @@ impl Shared {
             {
                 let core = retired.swap_remove(i).core;
                 free.push(core.index);
+                self.timer.forget(&core);
                 gone.push(core);
             }
         }

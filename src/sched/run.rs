@@ -2,7 +2,7 @@
 
 use super::core::{Core, MANAGED, Node, PULLED, Recipe, Vtable};
 use super::deque::{self, Taken};
-use super::managed::{Ended, Kept, desk, entry};
+use super::managed::{self, Desk, Ended, Kept, desk};
 use super::worker::Worker;
 use crate::error::{JobError, Panic};
 use crate::job::slot::ResultSlot;
@@ -11,6 +11,7 @@ use crate::queue::lane::{Claim, Lane, Span};
 use crate::queue::managed::{Entry, State};
 use crate::queue::pool::Link;
 use crate::queue::priority::Priority;
+use crate::queue::record::RecordId;
 use crate::quiet::{quietly, swallow};
 use crate::sync::{fence_light, prefetch_write};
 use std::any::Any;
@@ -132,7 +133,7 @@ impl<S: Stored, R> Discard<S, R> {
 
     pub(crate) unsafe fn queued(core: &Core) -> usize {
         // SAFETY: this vtable's core.
-        let mut total = unsafe { desk::<S>(core) }.map_or(0, |desk| desk.discard::<R>());
+        let mut total = unsafe { desk::<S>(core) }.map_or(0, Desk::discard);
         for (_, lane) in core.lanes() {
             while let Claim::Jobs(span) = lane.claim::<S>(&core.class().blocks, usize::MAX) {
                 // SAFETY: claimed above.
@@ -256,7 +257,7 @@ where
         if core.flags() & MANAGED != 0 {
             // SAFETY: this vtable's core.
             let desk = unsafe { desk::<S>(core) }.expect("the flag is raised after it was made");
-            desk.update(|state| state.put_first(priority, std::iter::once(entry(control, stored))));
+            desk.put_first(priority, Entry::new(control, stored));
             return true;
         }
         worker.ran(1);
@@ -272,16 +273,42 @@ where
     unsafe fn run_managed(worker: &Worker, core: &Core, priority: Priority) -> bool {
         // SAFETY: this vtable's core.
         let desk = unsafe { desk::<S>(core) }.expect("the flag is raised after it was made");
-        let Some(Entry { control, stored }) = desk.start(priority) else { return Lanes::<S>::are_empty(core) };
+        let Some(Entry { control, stored, record }) = desk.start(priority) else {
+            return Lanes::<S>::are_empty(core);
+        };
         let _ended = Ended(desk);
         worker.pass_on_if_last();
         worker.ran(1);
         // SAFETY: the body lives until the engine has ended, and this worker is part of it.
         let body = unsafe { &*core.body_ptr().cast::<F>() };
         worker.begin(core);
-        // SAFETY: taken above.
-        unsafe { Self::run_taken(worker, core, body, control, stored.unwrap()) };
+        if record == 0 {
+            // SAFETY: taken above.
+            unsafe { Self::run_taken(worker, core, body, control, stored.unwrap()) };
+        } else {
+            Self::run_recorded(worker, desk, body, record, stored.unwrap());
+        }
         true
+    }
+
+    /// Runs a job that has a record: who hears of its end is decided then, and whether it is still wanted.
+    fn run_recorded(worker: &Worker, desk: Desk<'_, S>, body: &F, record: RecordId, arg: A) {
+        worker.set_record(record);
+        let outcome = catch_unwind(AssertUnwindSafe(|| body(arg)));
+        worker.set_record(0);
+        let record = desk.settle(record);
+        match (outcome, record) {
+            (Ok(value), Some(record)) => managed::deliver(record, value),
+            // Too late: it was told that its time is up.
+            (Ok(value), None) => quietly(|| drop(value)),
+            (Err(payload), record) => {
+                worker.panicked();
+                match record {
+                    Some(record) => managed::deliver_error(record, JobError::Panicked(Panic::new(payload))),
+                    None => swallow(payload),
+                }
+            }
+        }
     }
 
     unsafe fn run_span(worker: &Worker, core: &Core, span: Span, emptied: bool) {
@@ -384,7 +411,7 @@ where
     fn join_managed(core: &Core, control: *mut ResultSlot, stored: S) {
         // SAFETY: this vtable's core.
         let desk = unsafe { desk::<S>(core) }.expect("the flag is raised after it was made");
-        desk.update(|state| state.append(Priority::Normal, entry(control, stored)));
+        desk.update(|state, _| state.append(Priority::Normal, Entry::new(control, stored)));
     }
 
     /// A call of its own, so that nested jobs without a handle need not save what it needs.

@@ -220,15 +220,20 @@ impl Shared {
             _ => None,
         };
         if self.phase.wait_ended(until) {
-            self.phase.join();
+            self.join();
             return self.report(true);
         }
         self.discard();
         let ended = self.wait_for_the_idle();
         if ended {
-            self.phase.join();
+            self.join();
         }
         self.report(ended)
+    }
+
+    fn join(&self) {
+        self.phase.join();
+        self.timer.join();
     }
 
     fn report(&self, complete: bool) -> Drained {
@@ -324,6 +329,7 @@ impl Shared {
         };
         if left == 0 {
             self.forget_functions();
+            self.timer.end();
             self.phase.alive.lock().over = true;
             self.phase.ended.notify_all();
         }

@@ -9,6 +9,7 @@ use crate::job::slot::ResultSlot;
 use crate::queue::block::{Header, detached};
 use crate::queue::pool::Link;
 use crate::queue::priority::Priority;
+use crate::queue::record::RecordId;
 use crate::sync::{Ordering, fence_full, fence_light, local, spin_loop, yield_now};
 use std::cell::{Cell, UnsafeCell};
 use std::collections::VecDeque;
@@ -33,10 +34,12 @@ pub(crate) struct Running {
     pub(crate) function: *const Core,
     /// Its result slot, or `detached` when it has none.
     pub(crate) job: *mut ResultSlot,
+    /// Its record, or 0.
+    pub(crate) record: RecordId,
 }
 
 impl Running {
-    const NOTHING: Running = Running { function: ptr::null(), job: ptr::null_mut() };
+    const NOTHING: Running = Running { function: ptr::null(), job: ptr::null_mut(), record: 0 };
 }
 
 /// A worker, seen by its own thread.
@@ -528,7 +531,7 @@ impl Worker {
         if ptr::eq(self.running.get().function, function) {
             self.set_job(detached());
         } else {
-            self.set_running(Running { function, job: detached() });
+            self.set_running(Running { function, job: detached(), record: 0 });
         }
     }
 
@@ -541,6 +544,10 @@ impl Worker {
     #[inline(always)]
     pub(crate) fn set_job(&self, job: *mut ResultSlot) {
         self.running.set(Running { job, ..self.running.get() });
+    }
+
+    pub(crate) fn set_record(&self, record: RecordId) {
+        self.running.set(Running { record, ..self.running.get() });
     }
 
     #[cold]

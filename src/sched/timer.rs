@@ -1,0 +1,115 @@
+//! The clock of an engine: one thread, started when something is first due, that tells functions when their time has come.
+//!
+//! Each function keeps its own list of what is due; here is the earliest of each, in one ordered map. A timing wheel would
+//! insert in constant time, but rounds, and a function asks at most once for each time that it is told: there is nothing to
+//! win. Times are of the monotonic clock: setting the wall clock changes nothing.
+
+use super::core::{Core, CoreRef};
+use crate::sync::{Condvar, Mutex};
+use std::collections::BTreeMap;
+use std::ptr::{self, NonNull};
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::Instant;
+
+/// When to tell which function.
+pub(crate) struct Timer {
+    inner: Mutex<Inner>,
+    changed: Condvar,
+}
+
+struct Inner {
+    /// By time, and then by address.
+    due: BTreeMap<(Instant, usize), CoreRef>,
+    thread: Option<JoinHandle<()>>,
+    /// The engine has ended: the thread leaves when nothing is due any more.
+    has_ended: bool,
+}
+
+impl Timer {
+    pub(crate) fn new() -> Arc<Timer> {
+        let inner = Inner { due: BTreeMap::new(), thread: None, has_ended: false };
+        Arc::new(Timer { inner: Mutex::new(inner), changed: Condvar::new() })
+    }
+
+    /// Has the function told at this time, or soon after.
+    pub(crate) fn arm(self: &Arc<Self>, core: &Core, at: Instant) {
+        // SAFETY: the caller refers to the core, so it is alive.
+        let keep = unsafe { CoreRef::keep(NonNull::from(core)) };
+        let mut inner = self.inner.lock();
+        inner.due.insert((at, ptr::from_ref(core).addr()), keep);
+        if inner.thread.is_none() {
+            inner.thread = self.start();
+        }
+        drop(inner);
+        self.changed.notify_all();
+    }
+
+    /// Lets go of a function that has nothing due any more.
+    pub(crate) fn forget(&self, core: &Core) {
+        let address = ptr::from_ref(core).addr();
+        self.inner.lock().due.retain(|(_, of), _| *of != address);
+    }
+
+    /// The engine has ended. What is still due, for jobs that consumers have, will be told.
+    pub(crate) fn end(&self) {
+        self.inner.lock().has_ended = true;
+        self.changed.notify_all();
+    }
+
+    /// Waits for the thread, if nothing is due any more.
+    pub(crate) fn join(&self) {
+        let mut inner = self.inner.lock();
+        let thread = if inner.due.is_empty() { inner.thread.take() } else { None };
+        drop(inner);
+        if let Some(thread) = thread.filter(|t| t.thread().id() != thread::current().id()) {
+            let _ = thread.join();
+        }
+    }
+
+    /// Starts the thread. If that fails, the next that asks tries again.
+    fn start(self: &Arc<Self>) -> Option<JoinHandle<()>> {
+        if cfg!(layshaft_loom) {
+            // A model has a thread of its own call `tell`.
+            return None;
+        }
+        let timer = Arc::clone(self);
+        thread::Builder::new().name("layshaft-timer".to_owned()).spawn(move || timer.run()).ok()
+    }
+
+    fn run(&self) {
+        let mut inner = self.inner.lock();
+        loop {
+            let first = inner.due.first_key_value().map(|((at, _), _)| *at);
+            match first {
+                None if inner.has_ended => return,
+                None => self.changed.wait(&mut inner),
+                Some(at) if at > Instant::now() => _ = self.changed.wait_until(&mut inner, at),
+                Some(_) => {
+                    drop(inner);
+                    self.tell(Instant::now());
+                    inner = self.inner.lock();
+                }
+            }
+        }
+    }
+
+    /// Tells every function whose time has come by `now`.
+    pub(crate) fn tell(&self, now: Instant) {
+        loop {
+            let core = {
+                let mut inner = self.inner.lock();
+                let is_due = inner.due.first_key_value().is_some_and(|((at, _), _)| *at <= now);
+                if !is_due {
+                    return;
+                }
+                inner.due.pop_first()
+            };
+            // Not under the lock: it runs others' code.
+            if let Some((_, core)) = core {
+                // SAFETY: the vtable was made for this core.
+                unsafe { (core.vtable.managed.tick)(&core, now) };
+            }
+        }
+    }
+}
