@@ -65,6 +65,8 @@ pub use handle::JobHandle;
 pub use job::id::JobId;
 pub use queue::limits::{Limits, Overflow};
 pub use queue::priority::Priority;
+pub use queue::retry::{DeadJob, Retry};
+pub use queue::update::Update;
 pub use running::{Running, current};
 pub use sched::shutdown::{Drained, Shutdown};
 pub use stats::{Stats, WorkerStats};

@@ -5,6 +5,7 @@ use crate::job::id::JobId;
 use crate::job::slot::ResultSlot;
 use crate::queue::block::detached;
 use crate::queue::record::RecordId;
+use crate::queue::update::Update;
 use crate::sched::core::Core;
 use crate::sched::registry::Shared;
 use crate::sched::worker::Worker;
@@ -72,6 +73,34 @@ impl Running {
             return unsafe { (core.vtable.managed.is_cancelled)(core, self.record) };
         }
         self.slot().is_some_and(ResultSlot::is_cancel_requested)
+    }
+
+    /// Tells whoever listens ([`Submit::on_update`](crate::Submit::on_update)) how much is done. Without anybody it costs next to
+    /// nothing.
+    pub fn progress(&self, done: u64, total: u64) {
+        self.tell(|| Update::Progress { done, total });
+    }
+
+    /// Gives whoever listens a part of the result.
+    pub fn data(&self, part: &[u8]) {
+        self.tell(|| Update::Data(part.into()));
+    }
+
+    /// Warns whoever listens.
+    pub fn warning(&self, text: &[u8]) {
+        self.tell(|| Update::Warning(text.into()));
+    }
+
+    fn tell(&self, update: impl FnOnce() -> Update) {
+        if self.record == 0 || !self.check() {
+            return;
+        }
+        // SAFETY: the job is running, and keeps its function.
+        let core = unsafe { &*self.function };
+        // SAFETY: the vtable was made for this core.
+        if let Some(audience) = unsafe { (core.vtable.managed.audience)(core, self.record) } {
+            audience.tell(&update());
+        }
     }
 
     /// The function's name.

@@ -5,6 +5,7 @@ use crate::function::Function;
 use crate::handle::JobHandle;
 use crate::queue::priority::Priority;
 use crate::queue::record::Terms;
+use crate::queue::update::Update;
 use crate::sched::managed::deliver_clone;
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -73,6 +74,15 @@ impl<'f, A, R> Submit<'f, A, R> {
             // Beyond what the clock can tell: as late as it can.
             None => self.at(Instant::now() + Duration::from_secs(u64::from(u32::MAX))),
         }
+    }
+
+    /// Calls `on_update` with what the job tells while it runs ([`Running::progress`](crate::Running::progress),
+    /// [`data`](crate::Running::data), [`warning`](crate::Running::warning), and the same of a [`Completer`](crate::Completer)): in
+    /// order, on the thread that tells, which waits for it. A call that panics is given up. Whoever joins a running unique job
+    /// hears what it tells from then on.
+    pub fn on_update(mut self, on_update: impl FnMut(&Update) + Send + 'static) -> Self {
+        self.terms.on_update = Some(Box::new(on_update));
+        self
     }
 
     /// Joins a job of the function that has the same key and is queued or runs: its outcome, cloned, is this one's as well, and

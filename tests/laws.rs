@@ -20,7 +20,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("quiet", &[]),
     ("error", &["batch", "handle", "sync"]),
     ("job", &["error", "handle", "queue", "quiet", "sync"]),
-    ("queue", &["error", "job", "sync"]),
+    ("queue", &["error", "job", "quiet", "sync"]),
     ("sched", &["error", "job", "queue", "quiet", "stats", "sync"]),
     ("handle", &["error", "job", "sched"]),
     ("batch", &["error", "handle"]),

@@ -7,6 +7,7 @@ use crate::queue::block::detached;
 use crate::queue::managed::Entry;
 use crate::queue::priority::Priority;
 use crate::queue::record::RecordId;
+use crate::queue::update::Update;
 use crate::sched::core::{CoreRef, MANAGED};
 use crate::sched::managed;
 use crate::sched::run::{Discard, Inline, Lanes, Stored, is_inline};
@@ -179,7 +180,7 @@ impl<A: Send + 'static, R: Send + 'static> Pulled<A, R> {
             drop(returned);
             // SAFETY: this function's jobs are stored as `S`.
             let desk = unsafe { managed::desk::<S>(core) }.expect("the flag is raised after it was made");
-            let entry = Entry { control, stored, record: self.completer.take_record() };
+            let entry = Entry { record: self.completer.take_record(), ..Entry::new(control, stored) };
             desk.update(|state, ends| state.unstart(self.priority, entry, ends));
             if core.shared().phase.is_discarding() {
                 core.shared().phase.discarded(desk.discard());
@@ -269,6 +270,29 @@ impl<R> Completer<R> {
         self.lease.as_mut().map_or(0, |lease| std::mem::take(&mut lease.record))
     }
 
+    /// Tells whoever listens how much is done.
+    pub fn progress(&self, done: u64, total: u64) {
+        self.tell(&Update::Progress { done, total });
+    }
+
+    /// Gives whoever listens a part of the result.
+    pub fn data(&self, part: &[u8]) {
+        self.tell(&Update::Data(part.into()));
+    }
+
+    /// Warns whoever listens.
+    pub fn warning(&self, text: &[u8]) {
+        self.tell(&Update::Warning(text.into()));
+    }
+
+    fn tell(&self, update: &Update) {
+        let Some(lease) = self.lease.as_ref().filter(|lease| lease.record != 0) else { return };
+        // SAFETY: the vtable was made for this core.
+        if let Some(audience) = unsafe { (lease.core.vtable.managed.audience)(&lease.core, lease.record) } {
+            audience.tell(update);
+        }
+    }
+
     /// Whether nobody wants the result any more: the caller asked to cancel this job after it was taken (all callers, of a
     /// unique one), or its time is up.
     pub fn is_cancelled(&self) -> bool {
@@ -289,7 +313,13 @@ impl<R> Completer<R> {
 
 impl<R> Drop for Completer<R> {
     fn drop(&mut self) {
-        self.end(Err(JobError::Lost));
+        let record = self.take_record();
+        if let Some(lease) = self.lease.as_ref().filter(|_| record != 0) {
+            // SAFETY: the vtable was made for this core.
+            unsafe { (lease.core.vtable.managed.lose)(&lease.core, record, JobError::Lost) };
+        } else {
+            self.end(Err(JobError::Lost));
+        }
     }
 }
 

@@ -2,10 +2,13 @@
 
 use super::Function;
 use crate::consumer::hand_returned_over;
+use crate::error::SubmitError;
 use crate::queue::limits::Limits;
-use crate::queue::managed::Controls;
+use crate::queue::managed::{Controls, Retrying};
+use crate::queue::priority::Priority;
+use crate::queue::retry::{DeadJob, Retry};
 use crate::sched::core::{MANAGED, PULLED};
-use crate::sched::managed;
+use crate::sched::managed::{self, Desk};
 use crate::sched::run::{Inline, Stored, is_inline};
 use std::time::Instant;
 
@@ -56,6 +59,70 @@ impl<A: Send + 'static, R: Send + 'static> Function<A, R> {
         self
     }
 
+    /// Runs lost jobs again, or with `None` no longer: jobs that are submitted from now on.
+    pub fn set_retry(&self, retry: impl Into<Option<Retry>>)
+    where
+        A: Clone,
+    {
+        if is_inline::<A>() {
+            self.set_retry_stored::<Inline<A>>(retry.into());
+        } else {
+            self.set_retry_stored::<Box<A>>(retry.into());
+        }
+    }
+
+    fn set_retry_stored<S: Stored<Arg = A>>(&self, policy: Option<Retry>)
+    where
+        A: Clone,
+    {
+        let clone: fn(&S) -> S = |stored| S::wrap(stored.get().clone());
+        self.manage();
+        self.desk::<S>().update(|state, _| state.retry = policy.map(|policy| Retrying { policy, clone }));
+    }
+
+    /// Jobs that were lost too often, oldest first.
+    pub fn dead(&self) -> Vec<DeadJob> {
+        if self.core.managed().is_null() { Vec::new() } else { self.control(|state| state.dead()) }
+    }
+
+    /// Takes a job off the dead list: its argument, or `None` when there is none of this number.
+    pub fn take_dead(&self, number: u64) -> Option<A> {
+        if is_inline::<A>() {
+            self.take_dead_stored::<Inline<A>>(number).map(|(_, stored)| stored.unwrap())
+        } else {
+            self.take_dead_stored::<Box<A>>(number).map(|(_, stored)| stored.unwrap())
+        }
+    }
+
+    /// Submits a job of the dead list anew, without a handle, and with all its attempts: `false` when there is none of this
+    /// number.
+    ///
+    /// # Errors
+    /// As for [`send`](Self::send). The job then is off the list, and its argument in the error.
+    pub fn retry_dead(&self, number: u64) -> Result<bool, SubmitError<A>> {
+        let dead = if is_inline::<A>() {
+            self.take_dead_stored::<Inline<A>>(number).map(|(priority, stored)| (priority, stored.unwrap()))
+        } else {
+            self.take_dead_stored::<Box<A>>(number).map(|(priority, stored)| (priority, stored.unwrap()))
+        };
+        match dead {
+            Some((priority, arg)) => self.job(arg).priority(priority).send().map(|()| true),
+            None => Ok(false),
+        }
+    }
+
+    fn take_dead_stored<S: Stored<Arg = A>>(&self, number: u64) -> Option<(Priority, S)> {
+        if self.core.managed().is_null() {
+            return None;
+        }
+        self.desk::<S>().update(|state, _| state.take_dead(number))
+    }
+
+    fn desk<S: Stored<Arg = A>>(&self) -> Desk<'_, S> {
+        // SAFETY: this function's jobs are stored as `S`.
+        unsafe { managed::manage::<S>(&self.core) }
+    }
+
     /// Makes the function managed.
     pub(super) fn manage(&self) {
         if self.core.flags() & MANAGED == 0 {
@@ -72,8 +139,7 @@ impl<A: Send + 'static, R: Send + 'static> Function<A, R> {
     }
 
     fn control_stored<S: Stored<Arg = A>, T>(&self, change: impl FnOnce(&mut dyn Controls) -> T) -> T {
-        // SAFETY: this function's jobs are stored as `S`.
-        let desk = unsafe { managed::manage::<S>(&self.core) };
+        let desk = self.desk::<S>();
         let changed = desk.update(|state, _| change(state));
         if self.core.flags() & PULLED != 0 {
             // SAFETY: a function without a body, with jobs stored as `S`.

@@ -4,11 +4,12 @@ use super::block::detached;
 use super::limits::{Limits, Overflow};
 use super::priority::Priority;
 use super::record::{Listener, Record, RecordId, Records, Terms};
+use super::retry::{DeadJob, Retry};
 use crate::error::JobError;
 use crate::job::slot::ResultSlot;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ptr::NonNull;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// A queued job.
 pub(crate) struct Entry<S> {
@@ -17,6 +18,8 @@ pub(crate) struct Entry<S> {
     pub(crate) stored: S,
     /// Its record, or 0. A job whose record is gone has ended already.
     pub(crate) record: RecordId,
+    /// A clone of the argument, for another attempt.
+    pub(crate) again: Option<S>,
 }
 
 // SAFETY: the job's side of a result slot may move between threads.
@@ -25,7 +28,7 @@ unsafe impl<S: Send> Send for Entry<S> {}
 impl<S> Entry<S> {
     /// A job without a record.
     pub(crate) fn new(control: *mut ResultSlot, stored: S) -> Self {
-        Entry { control, stored, record: 0 }
+        Entry { control, stored, record: 0, again: None }
     }
 
     /// The handle's slot, if there is one.
@@ -63,7 +66,15 @@ pub(crate) struct State<S> {
     delayed: BTreeMap<(Instant, RecordId), (Priority, Entry<S>)>,
     pub(crate) records: Records,
     /// Entries among the jobs whose record is gone.
-    dead: usize,
+    gone: usize,
+    /// Set if lost jobs are run again.
+    pub(crate) retry: Option<Retrying<S>>,
+    /// For another attempt, of jobs that run.
+    again: HashMap<RecordId, (Priority, S)>,
+    /// Jobs that were run too often, oldest first.
+    dead: VecDeque<Dead<S>>,
+    /// Jobs on their way from a lost attempt to the next.
+    in_hand: usize,
     running: usize,
     limits: Limits,
     paused: bool,
@@ -72,6 +83,31 @@ pub(crate) struct State<S> {
     ending: bool,
     /// Takes no more submits.
     closed: bool,
+}
+
+/// How lost jobs are run again.
+pub(crate) struct Retrying<S> {
+    pub(crate) policy: Retry,
+    /// Clones an argument.
+    pub(crate) clone: fn(&S) -> S,
+}
+
+/// A job that was run too often.
+struct Dead<S> {
+    number: u64,
+    attempts: u32,
+    reason: String,
+    priority: Priority,
+    stored: S,
+}
+
+/// A job between two attempts.
+pub(crate) struct InHand<S> {
+    record: RecordId,
+    priority: Priority,
+    pub(crate) stored: S,
+    pub(crate) clone: fn(&S) -> S,
+    delay: Duration,
 }
 
 /// Whether there is room for one more.
@@ -96,6 +132,7 @@ pub(crate) trait Controls {
     fn limits(&self) -> Limits;
     fn set_limits(&mut self, limits: Limits);
     fn is_paused(&self) -> bool;
+    fn dead(&self) -> Vec<DeadJob>;
     /// Keeps jobs from starting, or no longer. Not in a function that is ending.
     fn set_paused(&mut self, paused: bool, until: Option<Instant>);
 }
@@ -113,6 +150,12 @@ impl<S> Controls for State<S> {
         self.paused
     }
 
+    fn dead(&self) -> Vec<DeadJob> {
+        let dead =
+            |dead: &Dead<S>| DeadJob { number: dead.number, attempts: dead.attempts, reason: dead.reason.clone() };
+        self.dead.iter().map(dead).collect()
+    }
+
     fn set_paused(&mut self, paused: bool, until: Option<Instant>) {
         self.paused = paused && !self.ending;
         self.resume_at = until.filter(|_| self.paused);
@@ -125,7 +168,11 @@ impl<S> State<S> {
             jobs: std::array::from_fn(|_| VecDeque::new()),
             delayed: BTreeMap::new(),
             records: Records::default(),
-            dead: 0,
+            gone: 0,
+            retry: None,
+            again: HashMap::new(),
+            dead: VecDeque::new(),
+            in_hand: 0,
             running: 0,
             limits: Limits::default(),
             paused: false,
@@ -135,12 +182,17 @@ impl<S> State<S> {
         }
     }
 
-    /// What was accepted is to end: jobs that are not due never will be.
+    /// What was accepted is to end: jobs that are not due never will be, and those that wait for another attempt have it now.
     pub(crate) fn start_ending(&mut self, ends: &mut Ends<S>) {
         self.ending = true;
         self.paused = false;
-        for (_, (_, entry)) in std::mem::take(&mut self.delayed) {
-            self.end(entry, JobError::Cancelled, ends);
+        for (_, (priority, entry)) in std::mem::take(&mut self.delayed) {
+            let is_retry = self.records.get(entry.record).is_some_and(|record| record.attempts > 0);
+            if is_retry {
+                self.append(priority, entry);
+            } else {
+                self.end(entry, JobError::Cancelled, ends);
+            }
         }
     }
 
@@ -159,12 +211,12 @@ impl<S> State<S> {
         let is_dead =
             |entry: &&Entry<S>| entry.record != 0 && self.records.get(entry.record).is_none_or(Record::is_cancelled);
         let jobs = &self.jobs[priority.index()];
-        let dead = if self.dead > 0 || self.records.has_any() { jobs.iter().filter(is_dead).count() } else { 0 };
+        let dead = if self.gone > 0 || self.records.has_any() { jobs.iter().filter(is_dead).count() } else { 0 };
         delayed + jobs.len() - dead
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.total() == 0
+        self.total() + self.in_hand == 0
     }
 
     /// Including those that have ended and lie there.
@@ -190,7 +242,7 @@ impl<S> State<S> {
     pub(crate) fn start(&mut self, priority: Priority, ends: &mut Ends<S>) -> Option<Entry<S>> {
         while self.may_start(priority) {
             let entry = self.jobs[priority.index()].pop_front()?;
-            if let Some(entry) = self.begin(entry, ends) {
+            if let Some(entry) = self.begin(priority, entry, ends) {
                 self.running += 1;
                 return Some(entry);
             }
@@ -199,7 +251,7 @@ impl<S> State<S> {
     }
 
     /// A job is about to start: it comes back if it is to run.
-    fn begin(&mut self, entry: Entry<S>, ends: &mut Ends<S>) -> Option<Entry<S>> {
+    fn begin(&mut self, priority: Priority, entry: Entry<S>, ends: &mut Ends<S>) -> Option<Entry<S>> {
         if entry.record == 0 {
             // SAFETY: the slab's slots live as long as the process.
             let is_abandoned = entry.listener().is_some_and(|slot| unsafe { slot.as_ref() }.is_abandoned());
@@ -210,7 +262,7 @@ impl<S> State<S> {
             return Some(entry);
         }
         let Some(record) = self.records.get_mut(entry.record) else {
-            self.dead -= 1;
+            self.gone -= 1;
             ends.entries.push((entry, JobError::Cancelled));
             return None;
         };
@@ -220,6 +272,10 @@ impl<S> State<S> {
         }
         ends.cancelled.extend(record.begin());
         self.records.start(entry.record);
+        let mut entry = entry;
+        if let Some(again) = entry.again.take() {
+            self.again.insert(entry.record, (priority, again));
+        }
         Some(entry)
     }
 
@@ -233,29 +289,35 @@ impl<S> State<S> {
         if let Some(record) = self.records.remove(entry.record) {
             ends.records.push((record, why.copy()));
         } else if entry.record != 0 {
-            self.dead -= 1;
+            self.gone -= 1;
         }
         ends.entries.push((entry, why));
     }
 
     /// Joins a job with the same key that is queued or runs: whether there is one.
-    pub(crate) fn join(&mut self, terms: &Terms, listener: Option<NonNull<ResultSlot>>, ends: &mut Ends<S>) -> bool {
+    pub(crate) fn join(
+        &mut self,
+        terms: &mut Terms,
+        listener: Option<NonNull<ResultSlot>>,
+        ends: &mut Ends<S>,
+    ) -> bool {
         let Some((key, _)) = &terms.unique else { return false };
         let Some(id) = self.records.by_key(key) else { return false };
         let Some(record) = self.records.get_mut(id) else { return false };
         if record.is_cancelled() && !record.is_running {
             // All who heard of it have cancelled: the key is free, and its entry is met later.
             ends.records.extend(self.records.remove(id).map(|record| (record, JobError::Cancelled)));
-            self.dead += 1;
+            self.gone += 1;
             return false;
         }
         record.join(listener);
+        record.listen(terms.on_update.take());
         true
     }
 
     /// Appends a job that there is room for.
     pub(crate) fn admit(&mut self, priority: Priority, mut entry: Entry<S>, mut terms: Terms) {
-        if !terms.is_empty() {
+        if !terms.is_empty() || entry.again.is_some() {
             let listener = entry.listener();
             if let Some(slot) = listener {
                 // SAFETY: the slab's slots live as long as the process.
@@ -289,6 +351,8 @@ impl<S> State<S> {
             ends.entries.push((entry, JobError::Cancelled));
             return;
         }
+        let mut entry = entry;
+        entry.again = self.again.remove(&entry.record).map(|(_, again)| again);
         if self.records.unstart(entry.record) {
             self.put_first(priority, std::iter::once(entry));
         } else {
@@ -380,34 +444,101 @@ impl<S> State<S> {
         }
     }
 
+    // Losing and retrying.
+
+    /// A job's attempt has ended with its result: `None` if that was told before, or is another attempt's to tell.
+    pub(crate) fn settle(&mut self, id: RecordId) -> (Option<Record>, Option<S>) {
+        let again = self.again.remove(&id).map(|(_, again)| again);
+        (self.records.remove(id), again)
+    }
+
+    /// A job's attempt was lost: it comes back to be cloned for the next, without the lock, and then to
+    /// [`run_again`](Self::run_again). `None` if it has ended, now or before.
+    pub(crate) fn lose(&mut self, id: RecordId, why: JobError, ends: &mut Ends<S>) -> Option<InHand<S>> {
+        let again = self.again.remove(&id);
+        let record = self.records.get(id)?;
+        let (attempts, is_wanted) = (record.attempts, !record.is_cancel_requested());
+        let retry = self.retry.as_ref().map(|retry| (retry.policy.clone(), retry.clone));
+        match (again, retry) {
+            (Some((priority, stored)), Some((policy, clone))) if is_wanted && attempts < policy.attempts => {
+                self.in_hand += 1;
+                self.records.unstart(id);
+                let record = self.records.renew(id);
+                return Some(InHand { record, priority, stored, clone, delay: policy.delay });
+            }
+            (Some((priority, stored)), Some((policy, _))) if is_wanted => {
+                let number = id;
+                self.dead.push_back(Dead { number, attempts, reason: why.to_string(), priority, stored });
+                while self.dead.len() > policy.dead {
+                    let oldest = self.dead.pop_front().map(|dead| Entry::new(detached(), dead.stored));
+                    ends.entries.extend(oldest.map(|entry| (entry, JobError::Lost)));
+                }
+            }
+            (Some((_, stored)), _) => ends.entries.push((Entry::new(detached(), stored), JobError::Lost)),
+            (None, _) => {}
+        }
+        ends.records.extend(self.records.remove(id).map(|record| (record, why)));
+        None
+    }
+
+    /// The next attempt of a job, with a clone for the one after it, if that was to be had.
+    pub(crate) fn run_again(&mut self, job: InHand<S>, again: Option<S>, ends: &mut Ends<S>) {
+        self.in_hand -= 1;
+        let InHand { record, priority, stored, delay, .. } = job;
+        let entry = Entry { control: detached(), stored, record, again };
+        if self.records.get(record).is_none() {
+            // Its deadline has passed meanwhile.
+            ends.entries.push((entry, JobError::TimedOut));
+        } else if delay.is_zero() || self.ending {
+            self.put_first(priority, std::iter::once(entry));
+        } else {
+            let at = Instant::now().checked_add(delay).unwrap_or_else(Instant::now);
+            self.records.look_at(Some(at), record);
+            self.delayed.insert((at, record), (priority, entry));
+        }
+    }
+
+    /// Takes a job off the dead list.
+    pub(crate) fn take_dead(&mut self, number: u64) -> Option<(Priority, S)> {
+        let at = self.dead.iter().position(|dead| dead.number == number)?;
+        self.dead.remove(at).map(|dead| (dead.priority, dead.stored))
+    }
+
     // Time.
 
-    /// Does what is due by now.
-    pub(crate) fn tick(&mut self, now: Instant, ends: &mut Ends<S>) {
+    /// Does what is due by now. Jobs whose attempt is lost come back, as from [`lose`](Self::lose).
+    pub(crate) fn tick(&mut self, now: Instant, ends: &mut Ends<S>) -> Vec<InHand<S>> {
+        let mut lost = Vec::new();
         if self.resume_at.is_some_and(|at| at <= now) {
             self.set_paused(false, None);
         }
         while let Some(id) = self.records.next_due(now) {
             let is_over = self.records.is_over(id, now);
             let released = self.delayed.first_key_value().is_some_and(|((at, first), _)| *at <= now && *first == id);
-            if is_over {
+            let may_retry = self.retry.as_ref().is_some_and(|retry| retry.policy.timeouts);
+            if is_over && may_retry && self.records.is_run_over(id, now) {
+                lost.extend(self.lose(id, JobError::TimedOut, ends));
+            } else if is_over {
                 self.time_out(id, released, ends);
             } else if released && let Some((_, (priority, entry))) = self.delayed.pop_first() {
                 self.append(priority, entry);
             }
         }
+        lost
     }
 
     /// A job's time is up, wherever it is.
     fn time_out(&mut self, id: RecordId, released: bool, ends: &mut Ends<S>) {
         let Some(record) = self.records.remove(id) else { return };
+        let again = self.again.remove(&id).map(|(_, again)| Entry::new(detached(), again));
+        ends.entries.extend(again.map(|entry| (entry, JobError::TimedOut)));
         let is_delayed = |key: &&(Instant, RecordId)| key.1 == id;
         if released {
             ends.entries.extend(self.delayed.pop_first().map(|(_, (_, entry))| (entry, JobError::TimedOut)));
         } else if let Some(key) = self.delayed.keys().find(is_delayed).copied() {
             ends.entries.extend(self.delayed.remove(&key).map(|(_, entry)| (entry, JobError::TimedOut)));
         } else if !record.is_running {
-            self.dead += 1;
+            self.gone += 1;
         }
         ends.records.push((record, JobError::TimedOut));
     }

@@ -8,3 +8,5 @@ pub(crate) mod managed;
 pub(crate) mod pool;
 pub(crate) mod priority;
 pub(crate) mod record;
+pub(crate) mod retry;
+pub(crate) mod update;

@@ -1,5 +1,6 @@
 //! What is known of a job beyond its argument: who hears of it, under which key, and until when.
 
+use super::update::{Audience, OnUpdate};
 use crate::job::slot::ResultSlot;
 use std::collections::{BTreeMap, HashMap};
 use std::ptr::NonNull;
@@ -19,12 +20,16 @@ pub(crate) struct Terms {
     pub(crate) deadline: Option<Instant>,
     /// When it may start.
     pub(crate) at: Option<Instant>,
+    /// Hears of updates.
+    pub(crate) on_update: Option<OnUpdate>,
 }
 
 impl Terms {
     /// Whether nothing is asked for.
     pub(crate) fn is_empty(&self) -> bool {
-        self.unique.is_none() && self.timeout.is_none() && self.deadline.is_none() && self.at.is_none()
+        let times = [self.deadline, self.at];
+        let has_no_time = self.timeout.is_none() && times.iter().all(Option::is_none);
+        self.unique.is_none() && has_no_time && self.on_update.is_none()
     }
 }
 
@@ -49,6 +54,9 @@ pub(crate) struct Record {
     /// When the running job's time is up.
     run_until: Option<Instant>,
     pub(crate) is_running: bool,
+    /// How often it was started.
+    pub(crate) attempts: u32,
+    audience: Option<Audience>,
 }
 
 // SAFETY: the job's side of a result slot may move between threads.
@@ -89,6 +97,17 @@ impl Record {
         self.listeners.extract_if(.., has_cancelled).map(Listener).collect()
     }
 
+    /// Hears of updates from now on.
+    pub(crate) fn listen(&mut self, on_update: Option<OnUpdate>) {
+        if let Some(on_update) = on_update {
+            self.audience.get_or_insert_with(Audience::new).join(on_update);
+        }
+    }
+
+    pub(crate) fn audience(&self) -> Option<Audience> {
+        self.audience.clone()
+    }
+
     /// One more who hears of it, or wants it run.
     pub(crate) fn join(&mut self, listener: Option<NonNull<ResultSlot>>) {
         match listener {
@@ -122,7 +141,7 @@ impl Records {
     pub(crate) fn add(&mut self, listener: Option<NonNull<ResultSlot>>, terms: &mut Terms) -> RecordId {
         self.last += 1;
         let id = self.last;
-        let record = Record {
+        let mut record = Record {
             listeners: listener.into_iter().collect(),
             detached: listener.is_none(),
             unique: terms.unique.take(),
@@ -130,7 +149,10 @@ impl Records {
             deadline: terms.deadline,
             run_until: None,
             is_running: false,
+            attempts: 0,
+            audience: None,
         };
+        record.listen(terms.on_update.take());
         if let Some((key, _)) = &record.unique {
             self.by_key.insert(key.clone(), id);
         }
@@ -175,6 +197,7 @@ impl Records {
     pub(crate) fn start(&mut self, id: RecordId) {
         let Some(record) = self.all.get_mut(&id) else { return };
         record.is_running = true;
+        record.attempts += 1;
         record.run_until = record.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         let until = record.run_until;
         self.look_at(until, id);
@@ -195,6 +218,19 @@ impl Records {
         is_wanted
     }
 
+    /// The job that had this record is to be run again, under a new one: whoever still has the old one is too late.
+    pub(crate) fn renew(&mut self, id: RecordId) -> RecordId {
+        let Some(record) = self.remove(id) else { return 0 };
+        self.last += 1;
+        let new = self.last;
+        if let Some((key, _)) = &record.unique {
+            self.by_key.insert(key.clone(), new);
+        }
+        self.look_at(record.deadline, new);
+        self.all.insert(new, Record { run_until: None, ..record });
+        new
+    }
+
     /// A record to look at now.
     pub(crate) fn next_due(&mut self, now: Instant) -> Option<RecordId> {
         let ((when, id), ()) = self.due.first_key_value()?;
@@ -211,6 +247,13 @@ impl Records {
         self.all.get(&id).is_some_and(|record| {
             let until = [record.deadline, record.run_until];
             until.into_iter().flatten().any(|until| until <= now)
+        })
+    }
+
+    /// Whether it is the run alone that takes too long.
+    pub(crate) fn is_run_over(&self, id: RecordId, now: Instant) -> bool {
+        self.all.get(&id).is_some_and(|record| {
+            record.run_until.is_some_and(|until| until <= now) && record.deadline.is_none_or(|deadline| deadline > now)
         })
     }
 

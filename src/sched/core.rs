@@ -3,12 +3,14 @@
 use super::deque::Taken;
 use super::registry::Shared;
 use super::worker::Worker;
+use crate::error::JobError;
 use crate::job::origin;
 use crate::queue::block::Shape;
 use crate::queue::lane::{Lane, Span};
 use crate::queue::pool::{Link, Pool};
 use crate::queue::priority::Priority;
 use crate::queue::record::{Record, RecordId};
+use crate::queue::update::Audience;
 use crate::quiet::quietly;
 use crate::sync::{AtomicPtr, AtomicU32, Ordering, UnsafeCell, load_after_rmw};
 use std::alloc::Layout;
@@ -113,6 +115,8 @@ pub(crate) struct ManagedVtable {
     pub(crate) startable: unsafe fn(&Core) -> usize,
     pub(crate) ended: unsafe fn(&Core),
     pub(crate) settle: unsafe fn(&Core, RecordId) -> Option<Record>,
+    pub(crate) lose: unsafe fn(&Core, RecordId, JobError),
+    pub(crate) audience: unsafe fn(&Core, RecordId) -> Option<Audience>,
     pub(crate) tick: unsafe fn(&Core, Instant),
     pub(crate) told: unsafe fn(&Core),
     pub(crate) is_cancelled: unsafe fn(&Core, RecordId) -> bool,

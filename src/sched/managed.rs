@@ -18,9 +18,10 @@ use crate::error::{JobError, Panic};
 use crate::job::slot::ResultSlot;
 use crate::queue::block::Shape;
 use crate::queue::lane::{Claim, Span};
-use crate::queue::managed::{Ends, Entry, NoRoom, State};
+use crate::queue::managed::{Ends, Entry, InHand, NoRoom, State};
 use crate::queue::priority::Priority;
 use crate::queue::record::{Listener, Record, RecordId, Terms};
+use crate::queue::update::Audience;
 use crate::quiet::quietly;
 use crate::sync::{Condvar, Mutex, MutexGuard, fence_heavy};
 use std::marker::PhantomData;
@@ -148,17 +149,22 @@ impl<'c, S: Stored> Desk<'c, S> {
     pub(crate) fn submit(
         self,
         priority: Priority,
-        entry: Entry<S>,
-        terms: Terms,
+        mut entry: Entry<S>,
+        mut terms: Terms,
         may_wait: bool,
     ) -> Result<(), (NoRoom, Entry<S>)> {
         let (mut inner, mut ends) = (self.enter(), Ends::new());
+        if let Some(clone) = inner.state.retry.as_ref().map(|retry| retry.clone) {
+            drop(inner);
+            entry.again = try_clone(clone, &entry.stored);
+            inner = self.enter();
+        }
         let mut is_swept = false;
         let made = loop {
             let state = &mut inner.state;
-            if !state.is_closed() && state.join(&terms, entry.listener(), &mut ends) {
+            if !state.is_closed() && state.join(&mut terms, entry.listener(), &mut ends) {
                 self.leave(inner, ends);
-                quietly(|| drop(entry.stored));
+                quietly(|| drop((entry.stored, entry.again)));
                 return Ok(());
             }
             match state.make_room(priority, &mut ends) {
@@ -209,7 +215,31 @@ impl<'c, S: Stored> Desk<'c, S> {
 
     /// Takes a record out: `None` when its job's end was told already.
     pub(crate) fn settle(self, id: RecordId) -> Option<Record> {
-        self.update(|state, _| state.records.remove(id))
+        let (record, again) = self.update(|state, _| state.settle(id));
+        quietly(|| drop(again));
+        record
+    }
+
+    /// A job's attempt was lost: it is run again, or ends.
+    pub(crate) fn lose(self, id: RecordId, why: JobError) {
+        if let Some(job) = self.update(|state, ends| state.lose(id, why, ends)) {
+            self.run_again(job);
+        }
+    }
+
+    /// A job's attempt panicked: that may count as a loss.
+    pub(crate) fn panicked(self, id: RecordId, why: JobError) {
+        if self.read(|state| state.retry.as_ref().is_some_and(|retry| retry.policy.panics)) {
+            self.lose(id, why);
+        } else if let Some(record) = self.settle(id) {
+            deliver_error(record, why);
+        }
+    }
+
+    /// The next attempt of a job. The clone for the one after it is made without the lock.
+    fn run_again(self, job: InHand<S>) {
+        let again = try_clone(job.clone, &job.stored);
+        self.update(|state, ends| state.run_again(job, again, ends));
     }
 
     /// A job that was taken, and must not start, goes back.
@@ -250,6 +280,7 @@ impl<'c, S: Stored> Desk<'c, S> {
             quietly(|| unsafe { ResultSlot::fail(slot, JobError::Cancelled) });
         }
         for (entry, why) in ends.entries {
+            quietly(|| drop(entry.again));
             let ended = Discard::<S, ()>::ended(self.core, entry.control, entry.stored, why);
             count += if entry.record == 0 { ended } else { 0 };
         }
@@ -301,6 +332,13 @@ impl<'c, S: Stored> Desk<'c, S> {
         }
         wakes
     }
+}
+
+/// Without a clone there is no other attempt.
+fn try_clone<S>(clone: fn(&S) -> S, stored: &S) -> Option<S> {
+    let mut again = None;
+    quietly(|| again = Some(clone(stored)));
+    again
 }
 
 /// Gives the value to everybody who hears of it.
@@ -358,6 +396,8 @@ impl<S: Stored, R> Kept<S, R> {
         startable: Self::startable,
         ended: Self::ended,
         settle: Self::settle,
+        lose: Self::lose,
+        audience: Self::audience,
         tick: Self::tick,
         told: Self::told,
         is_cancelled: Self::is_cancelled,
@@ -413,9 +453,22 @@ impl<S: Stored, R> Kept<S, R> {
         if let Some(desk) = unsafe { desk::<S>(core) } {
             let (mut inner, mut ends) = (desk.enter(), Ends::new());
             inner.armed = None;
-            inner.state.tick(now, &mut ends);
+            let lost = inner.state.tick(now, &mut ends);
             desk.leave(inner, ends);
+            lost.into_iter().for_each(|job| desk.run_again(job));
         }
+    }
+
+    unsafe fn lose(core: &Core, id: RecordId, why: JobError) {
+        // SAFETY: passed on.
+        if let Some(desk) = unsafe { desk::<S>(core) } {
+            desk.lose(id, why);
+        }
+    }
+
+    unsafe fn audience(core: &Core, id: RecordId) -> Option<Audience> {
+        // SAFETY: passed on.
+        unsafe { desk::<S>(core) }?.read(|state| state.records.get(id)?.audience())
     }
 
     unsafe fn settle(core: &Core, id: RecordId) -> Option<Record> {

@@ -364,6 +364,8 @@ impl Shared {
         all.iter().for_each(|core| core.raise(REMOVED));
         for core in all {
             if core.flags() & PULLED == 0 {
+                // A job whose time was up, and which was to run again, may have come back after the last worker looked.
+                self.discard_queued(&core);
                 core.drop_body();
             }
         }

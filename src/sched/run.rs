@@ -33,6 +33,7 @@ pub(crate) trait Stored {
     type Arg;
     fn wrap(arg: Self::Arg) -> Self;
     fn unwrap(self) -> Self::Arg;
+    fn get(&self) -> &Self::Arg;
 }
 
 /// The argument itself.
@@ -48,6 +49,9 @@ impl<A> Stored for Inline<A> {
     fn unwrap(self) -> A {
         self.0
     }
+    fn get(&self) -> &A {
+        &self.0
+    }
 }
 
 impl<A> Stored for Box<A> {
@@ -57,6 +61,9 @@ impl<A> Stored for Box<A> {
     }
     fn unwrap(self) -> A {
         *self
+    }
+    fn get(&self) -> &A {
+        self
     }
 }
 
@@ -273,7 +280,7 @@ where
     unsafe fn run_managed(worker: &Worker, core: &Core, priority: Priority) -> bool {
         // SAFETY: this vtable's core.
         let desk = unsafe { desk::<S>(core) }.expect("the flag is raised after it was made");
-        let Some(Entry { control, stored, record }) = desk.start(priority) else {
+        let Some(Entry { control, stored, record, .. }) = desk.start(priority) else {
             return Lanes::<S>::are_empty(core);
         };
         let _ended = Ended(desk);
@@ -296,17 +303,15 @@ where
         worker.set_record(record);
         let outcome = catch_unwind(AssertUnwindSafe(|| body(arg)));
         worker.set_record(0);
-        let record = desk.settle(record);
-        match (outcome, record) {
-            (Ok(value), Some(record)) => managed::deliver(record, value),
-            // Too late: it was told that its time is up.
-            (Ok(value), None) => quietly(|| drop(value)),
-            (Err(payload), record) => {
+        match outcome {
+            Ok(value) => match desk.settle(record) {
+                Some(record) => managed::deliver(record, value),
+                // Too late: it was told that its time is up, or there is another attempt.
+                None => quietly(|| drop(value)),
+            },
+            Err(payload) => {
                 worker.panicked();
-                match record {
-                    Some(record) => managed::deliver_error(record, JobError::Panicked(Panic::new(payload))),
-                    None => swallow(payload),
-                }
+                desk.panicked(record, JobError::Panicked(Panic::new(payload)));
             }
         }
     }
