@@ -93,8 +93,11 @@ impl Worker {
     }
 
     pub(crate) fn new(shared: Arc<Shared>, index: usize) -> Worker {
+        let me = &shared.workers[index];
+        // SAFETY: a seat gets one thread, which is this one and owns the deque.
+        unsafe { me.deque.prepare() };
         Worker {
-            me: NonNull::from(&shared.workers[index]),
+            me: NonNull::from(me),
             running: Cell::new(Running::NOTHING),
             nodes: UnsafeCell::new(Vec::new()),
             cursor: Cell::new(index * 37),
