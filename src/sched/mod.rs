@@ -13,4 +13,5 @@ pub(crate) mod run;
 pub(crate) mod seat;
 pub(crate) mod shutdown;
 pub(crate) mod sleep;
+pub(crate) mod spares;
 pub(crate) mod worker;
