@@ -3,13 +3,12 @@
 use crate::engine::Engine;
 use crate::error::StartError;
 use crate::sched::registry::Shared;
-use crate::sched::worker::Worker;
 use crate::sync::prepare_fences;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-/// Worker threads an engine can have: the sleep state counts them in 16 bits.
+/// Worker threads an engine can have, and spares as well: the sleep state counts them in 16 bits.
 const MAX_WORKERS: usize = 4096;
 
 /// Sets up an [`Engine`]: `Engine::builder().workers(8).start()`.
@@ -17,18 +16,41 @@ const MAX_WORKERS: usize = 4096;
 #[must_use = "a builder does nothing until `start`"]
 pub struct Builder {
     workers: Option<usize>,
+    spares: Option<usize>,
     thread_name: String,
     drain_deadline: Duration,
 }
 
 impl Builder {
     pub(crate) fn new() -> Builder {
-        Builder { workers: None, thread_name: "layshaft".to_owned(), drain_deadline: Duration::from_secs(30) }
+        Builder {
+            workers: None,
+            spares: None,
+            thread_name: "layshaft".to_owned(),
+            drain_deadline: Duration::from_secs(30),
+        }
     }
 
     /// Worker threads, 1 to 4,096. Default: as many as the process may use cores.
     pub fn workers(mut self, workers: usize) -> Self {
         self.workers = Some(workers);
+        self
+    }
+
+    /// Spare threads, 0 to 4,096. Default: as many as workers.
+    ///
+    /// A job that waits for another one blocks its thread. A spare takes its place, so that as many threads as there are
+    /// [`workers`](Self::workers) go on running jobs; when the wait is over, the first thread that is between two jobs
+    /// becomes a spare. Until then there is one thread more that runs jobs.
+    ///
+    /// When all spares are in use, jobs that wait block their threads all the same, and the last thread that could run jobs
+    /// is refused its wait ([`WaitError::WouldNeverEnd`](crate::WaitError::WouldNeverEnd)). With 0 spares, and 1 worker,
+    /// that is any wait for a job that is not in the worker's own deque.
+    ///
+    /// A spare costs about 1 KiB of memory until it is first needed; then its thread is started, with a deque of 256 KiB,
+    /// and kept until the engine ends.
+    pub fn spare_workers(mut self, spares: usize) -> Self {
+        self.spares = Some(spares);
         self
     }
 
@@ -48,25 +70,24 @@ impl Builder {
     /// Starts the worker threads.
     ///
     /// # Errors
-    /// [`StartError::NoWorkers`] for `workers(0)`, [`StartError::TooManyWorkers`] above 4,096, [`StartError::Spawn`] when a thread cannot be started (those that
-    /// were are ended again).
+    /// [`StartError::NoWorkers`] for `workers(0)`, [`StartError::TooManyWorkers`] above 4,096 workers or spares,
+    /// [`StartError::Spawn`] when a thread cannot be started (those that were are ended again).
     pub fn start(self) -> Result<Engine, StartError> {
         let default = || thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let workers = self.workers.unwrap_or_else(default);
         if workers == 0 {
             return Err(StartError::NoWorkers);
         }
-        if workers > MAX_WORKERS {
-            return Err(StartError::TooManyWorkers { asked: workers, limit: MAX_WORKERS });
+        let spares = self.spares.unwrap_or(workers);
+        if let Some(&asked) = [workers, spares].iter().find(|&&asked| asked > MAX_WORKERS) {
+            return Err(StartError::TooManyWorkers { asked, limit: MAX_WORKERS });
         }
         prepare_fences();
-        let shared = Arc::new(Shared::new(workers, self.drain_deadline));
-        let base = self.thread_name.split('\0').next().unwrap_or_default();
+        let name = self.thread_name.split('\0').next().unwrap_or_default();
+        let shared = Arc::new(Shared::new(workers, spares, name.to_owned(), self.drain_deadline));
         let mut threads = Vec::with_capacity(workers);
         for index in 0..workers {
-            let worker = Arc::clone(&shared);
-            let thread = thread::Builder::new().name(format!("{base}-{index}"));
-            match thread.spawn(move || Worker::main(worker, index)) {
+            match shared.start_thread(index) {
                 Ok(handle) => threads.push(handle),
                 Err(error) => {
                     shared.phase.started(threads);

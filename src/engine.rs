@@ -106,15 +106,15 @@ impl Engine {
         self.shared.remove(name)
     }
 
-    /// How many worker threads there are.
+    /// How many worker threads there are, without spares ([`Builder::spare_workers`]).
     pub fn workers(&self) -> usize {
-        self.shared.workers.len()
+        self.shared.spares.workers()
     }
 
     /// What the engine has done so far.
     pub fn stats(&self) -> Stats {
         Stats {
-            workers: self.shared.workers.iter().map(WorkerShared::stats).collect(),
+            workers: self.shared.seats().iter().map(WorkerShared::stats).collect(),
             functions: self.shared.functions(),
         }
     }

@@ -13,7 +13,7 @@ use std::fmt;
 pub enum StartError {
     /// `workers(0)` was asked for: nothing would ever run. Ask for 1 or more.
     NoWorkers,
-    /// More workers than an engine can have. Threads beyond the number of cores only help when jobs block.
+    /// More workers or spares than an engine can have. Threads beyond the number of cores only help when jobs block.
     #[non_exhaustive]
     TooManyWorkers {
         /// What was asked for.
@@ -30,7 +30,11 @@ impl fmt::Display for StartError {
         match self {
             StartError::NoWorkers => f.write_str("an engine with 0 workers would never run a job; ask for 1 or more"),
             StartError::TooManyWorkers { asked, limit } => {
-                write!(f, "{asked} workers were asked for, an engine can have {limit}; one or two a core are enough")
+                write!(
+                    f,
+                    "{asked} workers or spares were asked for, an engine can have {limit} of each; one or two a core \
+                     are enough"
+                )
             }
             StartError::Spawn(_) => f.write_str("the operating system refused to start a worker thread"),
         }
@@ -206,8 +210,8 @@ impl fmt::Debug for Panic {
 /// Why a wait did not give a result.
 #[non_exhaustive]
 pub enum WaitError<R> {
-    /// The wait was refused, because the job could not have ended before it: it is the caller's own job, or every
-    /// worker would be waiting. The handle comes back.
+    /// The wait was refused, because the job could not have ended before it: it is the caller's own job or one that this
+    /// thread has interrupted, or every thread would be waiting and no spare is left. The handle comes back.
     WouldNeverEnd(JobHandle<R>),
     /// The job ended without a result.
     Job(JobError),
@@ -227,8 +231,8 @@ impl<R> fmt::Display for WaitError<R> {
         match self {
             WaitError::WouldNeverEnd(handle) => write!(
                 f,
-                "waiting for job {} here would never end: it is the running job itself, or no worker would be left to \
-                 run it; return first and wait outside, or start the engine with more workers",
+                "waiting for job {} here would never end: it is the running job itself, or no thread would be left to \
+                 run it; return first and wait outside, or start the engine with more spare workers",
                 handle.id()
             ),
             WaitError::Job(_) => f.write_str("the job ended without a result"),

@@ -19,7 +19,12 @@ use std::time::Duration;
 /// # Waiting
 /// [`wait`](Self::wait) spins for about 10 microseconds and then parks the thread. Inside a job of the same engine it
 /// runs the awaited job itself if that is still in the worker's own deque, and nothing else; otherwise it blocks the
-/// worker, unless no worker would be left to run anything: then the wait is refused and the handle comes back.
+/// thread, and a spare one takes its place ([`Builder::spare_workers`](crate::Builder::spare_workers)). When there is no
+/// spare left and every other thread waits, too, the wait is refused and the handle comes back; so is a wait for the
+/// running job itself, or for one that this very thread has interrupted. Two jobs that wait for each other on different
+/// threads are not noticed: they wait for ever.
+///
+/// A wait inside a job for a job of another engine, or of a function without a body, is never refused.
 ///
 /// # Cancel safety
 /// Dropping a handle detaches the job: it runs, and its result is dropped. Dropping the future between polls does the
@@ -63,7 +68,7 @@ impl<R> JobHandle<R> {
     ///
     /// # Errors
     /// [`WaitError::Job`] when the job ended without a result, [`WaitError::WouldNeverEnd`] when a job waits for itself
-    /// or for a job that no worker would be left to run.
+    /// or for a job that no thread would be left to run.
     #[inline]
     pub fn wait(self) -> Result<R, WaitError<R>> {
         if self.slot().is_done() {
@@ -100,13 +105,12 @@ impl<R> JobHandle<R> {
 
     /// Blocks until done, `limit` at most: whether it is. At once `false` when that would never happen.
     fn block(&self, limit: Option<Duration>) -> bool {
-        let wait = || ResultSlot::wait(self.slot, limit);
         Worker::with_current(|worker| match worker {
             Some(worker) if origin::is_run_by(self.origin, worker.engine_number()) => {
-                worker.wait_inside(self.slot, wait)
+                worker.wait_inside(self.slot, limit)
             }
-            Some(worker) => worker.wait_outside(wait),
-            None => wait(),
+            Some(worker) => worker.wait_outside(self.slot, limit),
+            None => ResultSlot::wait(self.slot, limit),
         })
     }
 

@@ -4,7 +4,7 @@
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub struct Stats {
-    /// One entry a worker.
+    /// One entry a worker, and behind them one for each spare thread that was started.
     pub workers: Vec<WorkerStats>,
     /// Functions registered now.
     pub functions: usize,

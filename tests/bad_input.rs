@@ -39,6 +39,8 @@ fn no_workers() {
     assert!(matches!(error, StartError::NoWorkers), "{error}");
     let error = Engine::builder().workers(usize::MAX).start().unwrap_err();
     assert!(matches!(error, StartError::TooManyWorkers { asked: usize::MAX, limit: 4096, .. }), "{error}");
+    let error = Engine::builder().workers(1).spare_workers(4_097).start().unwrap_err();
+    assert!(matches!(error, StartError::TooManyWorkers { asked: 4_097, limit: 4096, .. }), "{error}");
 }
 
 /// A thread name is free text for most of the platform, but holds no NUL.

@@ -336,3 +336,27 @@ fn claimed_jobs_are_queued() {
     engine.shutdown(Shutdown::Drain);
     assert_eq!(slow.queued(), 0);
 }
+
+/// What a removed function's body does when it is dropped, on a worker that has nothing else to do.
+struct SubmitsWhenDropped(Function<u64, ()>);
+
+impl Drop for SubmitsWhenDropped {
+    fn drop(&mut self) {
+        self.0.send(7).unwrap();
+    }
+}
+
+#[test]
+fn a_dropped_body_submits() {
+    let _watchdog = watchdog("the end of the job");
+    let held = Held::new(1);
+    let done = Tally::new();
+    let count = done.clone();
+    let note = held.engine.function("note", move |n: u64| count.add(n)).unwrap();
+    let last = SubmitsWhenDropped(note);
+    drop(held.engine.function("old", move |()| drop(last.0.clone())).unwrap());
+    held.engine.remove("old");
+    let _engine = held.release();
+    done.wait_for(1);
+    assert_eq!(done.sum(), 7);
+}

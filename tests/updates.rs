@@ -66,7 +66,7 @@ fn several_listeners() {
     first.open();
     second.wait_entered(1);
     second.open();
-    handles.map(value);
+    _ = handles.map(value);
     value(late);
     let mut heard = heard.lock().unwrap().clone();
     heard.sort_unstable();

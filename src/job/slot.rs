@@ -527,6 +527,11 @@ impl ResultSlot {
 
     #[cold]
     fn wait_slow(slot: NonNull<ResultSlot>, limit: Option<Duration>) -> bool {
+        Self::spin(slot) || Self::park(slot, limit)
+    }
+
+    /// Waits a moment: whether the job is done.
+    pub(crate) fn spin(slot: NonNull<ResultSlot>) -> bool {
         // SAFETY: the slab's slots live as long as the process.
         let this = unsafe { slot.as_ref() };
         for i in 0..SPINS {
@@ -535,6 +540,13 @@ impl ResultSlot {
             }
             if i % 64 == 63 { yield_now() } else { spin_loop() }
         }
+        this.is_done()
+    }
+
+    /// As [`wait`](Self::wait), without waiting a moment first.
+    pub(crate) fn park(slot: NonNull<ResultSlot>, limit: Option<Duration>) -> bool {
+        // SAFETY: the slab's slots live as long as the process.
+        let this = unsafe { slot.as_ref() };
         let end = limit.and_then(|d| Instant::now().checked_add(d));
         loop {
             drop(Self::unregister(slot));

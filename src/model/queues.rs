@@ -184,7 +184,10 @@ fn mark<T>(n: usize) -> NonNull<T> {
 
 impl Deque {
     pub fn new() -> Self {
-        Deque(deque::Deque::new())
+        let deque = deque::Deque::new();
+        // SAFETY: nobody else has it yet.
+        unsafe { deque.prepare() };
+        Deque(deque)
     }
 
     /// Each job is of a function of its own.

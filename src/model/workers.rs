@@ -9,7 +9,14 @@ use std::time::Duration;
 
 /// An engine without threads, and what its workers need: each runs [`work`].
 pub fn engine(workers: usize) -> (Engine, Seat) {
-    let shared = Arc::new(Shared::new(workers, Duration::from_secs(1)));
+    engine_with_spares(workers, 0)
+}
+
+/// The same with spares, which stand by: each runs [`work_when_called`].
+pub fn engine_with_spares(workers: usize, spares: usize) -> (Engine, Seat) {
+    let shared = Arc::new(Shared::new(workers, spares, String::new(), Duration::from_secs(1)));
+    shared.spares.staff();
+    (0..spares).for_each(|_| shared.phase.arrive());
     (Engine::from_shared(Arc::clone(&shared)), Seat(shared))
 }
 
@@ -20,6 +27,11 @@ pub struct Seat(Arc<Shared>);
 /// Runs worker `index` until the engine ends.
 pub fn work(seat: Seat, index: usize) {
     Worker::main(seat.0, index);
+}
+
+/// Runs spare `index`, behind the workers, from when it is called until the engine ends.
+pub fn work_when_called(seat: Seat, index: usize) {
+    Worker::main_when_called(seat.0, index);
 }
 
 /// A worker whose steps the model takes itself.
@@ -44,6 +56,12 @@ impl Steps {
         self.0.shared_arc().phase.stop_watch(watching);
         self.0.stop_search();
         self.0.pass_on_if_last();
+    }
+
+    /// A searcher that has seen work stands by instead, for there is a thread too many.
+    pub fn stand_by(&self) {
+        self.0.stop_search();
+        assert!(self.0.resign(), "there is a thread too many");
     }
 
     /// Claims two jobs, and starts none.
@@ -71,12 +89,25 @@ impl Seat {
     }
 }
 
+impl Seat {
+    /// A worker blocks inside a job, a spare is called, and the worker comes back: there is a thread too many.
+    pub fn overstaff(&self) {
+        drop(self.0.block(false).expect("a spare is there"));
+    }
+
+    /// Whether a job that was queued would be found: nobody sleeps, or somebody searches.
+    pub fn is_looked_after(&self) -> bool {
+        let counts = self.0.sleep.counts_in_order();
+        counts.sleepers() == 0 || counts.searchers() > 0
+    }
+}
+
 /// The sleep state alone.
 pub struct Bed(Sleep);
 
 impl Bed {
     pub fn new() -> Self {
-        Bed(Sleep::new())
+        Bed(Sleep::new(2))
     }
 
     pub fn notify(&self) -> bool {

@@ -1,16 +1,17 @@
-//! How many workers sleep and how many search, packed in one word.
+//! How many workers sleep, how many search, and how many there are, packed in one word.
 
 /// ```text
-///  63       32 31        16 15        0
-/// +-----------+------------+-----------+
-/// |     0     | searchers  | sleepers  |
-/// +-----------+------------+-----------+
+///  63     48 47        32 31        16 15        0
+/// +---------+------------+------------+-----------+
+/// |    0    |  enlisted  | searchers  | sleepers  |
+/// +---------+------------+------------+-----------+
 /// ```
 ///
 /// * **sleepers**: parked, or decided to park and looking once more.
 /// * **searchers**: looking for work, or woken to look.
+/// * **enlisted**: all threads but the spares that stand by.
 ///
-/// Workers in neither count run jobs.
+/// Enlisted threads in neither of the other counts run jobs, or are blocked inside one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Counts(pub(crate) u64);
 
@@ -19,6 +20,8 @@ impl Counts {
     pub(crate) const SLEEPER: u64 = 1;
     /// One searcher.
     pub(crate) const SEARCHER: u64 = 1 << 16;
+    /// One enlisted thread.
+    pub(crate) const ENLISTED: u64 = 1 << 32;
     const FIELD: u64 = 0xffff;
 
     #[inline(always)]
@@ -31,10 +34,15 @@ impl Counts {
         ((self.0 / Self::SEARCHER) & Self::FIELD) as u32
     }
 
+    /// Whether every enlisted thread sleeps: in one look, so that it was so at one moment.
+    pub(crate) fn are_all_asleep(self) -> bool {
+        u64::from(self.sleepers()) == (self.0 / Self::ENLISTED) & Self::FIELD
+    }
+
     /// Whether new work should wake somebody: there is a sleeper, and no searcher who would find the work anyway.
     #[inline(always)]
     pub(crate) fn wants_wake(self) -> bool {
-        self.sleepers() > 0 && self.0 < Self::SEARCHER
+        self.sleepers() > 0 && self.searchers() == 0
     }
 
     /// One sleeper becomes a searcher.
@@ -57,11 +65,11 @@ mod tests {
 
     #[test]
     fn transitions_keep_the_sum() {
-        let two = Counts(2 * Counts::SLEEPER);
-        assert!(two.wants_wake());
+        let two = Counts(2 * Counts::ENLISTED + 2 * Counts::SLEEPER);
+        assert!(two.wants_wake() && two.are_all_asleep());
         let one = two.wake();
         assert_eq!((one.sleepers(), one.searchers()), (1, 1));
-        assert!(!one.wants_wake(), "a searcher finds the work");
+        assert!(!one.wants_wake() && !one.are_all_asleep(), "a searcher finds the work");
         let none = two.wake_all();
         assert_eq!((none.sleepers(), none.searchers()), (0, 2));
     }

@@ -31,8 +31,12 @@ pub(crate) struct Deque<F> {
     bottom: CachePadded<AtomicU64>,
     /// Odd while the owner has entries in its hands that it will put back (`raise`), which `mentions` cannot see.
     lifts: AtomicU64,
-    entries: Box<[Entry<F>; CAPACITY]>,
+    /// Null until [`prepare`](Self::prepare). Entries are looked at by the owner, and by who saw one between `top` and
+    /// `bottom`, so after that.
+    entries: UnsafeCell<*mut Entries<F>>,
 }
+
+type Entries<F> = [Entry<F>; CAPACITY];
 
 #[repr(C, align(64))]
 struct Entry<F> {
@@ -95,32 +99,51 @@ impl<F> Taken<'_, F> {
 }
 
 impl<F> Deque<F> {
+    /// An empty deque without memory for entries.
     pub(crate) fn new() -> Self {
+        Deque {
+            // One, so that `bottom - 1` never wraps.
+            top: CachePadded::new(AtomicU64::new(1)),
+            bottom: CachePadded::new(AtomicU64::new(1)),
+            lifts: AtomicU64::new(0),
+            entries: UnsafeCell::new(ptr::null_mut()),
+        }
+    }
+
+    /// Makes room for entries, unless that was done before.
+    ///
+    /// # Safety
+    /// The caller is the owner, and has pushed nothing.
+    pub(crate) unsafe fn prepare(&self) {
+        // SAFETY: others look at it when they have seen an entry, so after this call.
+        if !self.entries.with(|p| unsafe { *p }).is_null() {
+            return;
+        }
         let entry = |_| Entry {
             function: AtomicPtr::new(ptr::null_mut()),
             control: AtomicPtr::new(ptr::null_mut()),
             argument: UnsafeCell::new([MaybeUninit::uninit(); WORDS]),
         };
         let entries: Box<[Entry<F>]> = (0..CAPACITY).map(entry).collect();
-        let Ok(entries) = entries.try_into() else { unreachable!("made with this length") };
-        Deque {
-            // One, so that `bottom - 1` never wraps.
-            top: CachePadded::new(AtomicU64::new(1)),
-            bottom: CachePadded::new(AtomicU64::new(1)),
-            lifts: AtomicU64::new(0),
-            entries,
-        }
+        let Ok(entries) = Box::<Entries<F>>::try_from(entries) else { unreachable!("made with this length") };
+        let entries = Box::into_raw(entries);
+        // SAFETY: as above.
+        self.entries.with_mut(|p| unsafe { *p = entries });
     }
 
     #[inline(always)]
     fn entry(&self, i: u64) -> &Entry<F> {
-        &self.entries[i as usize % CAPACITY]
+        // SAFETY: written before the first push, and nobody calls this before that.
+        let entries = self.entries.with(|p| unsafe { *p });
+        // SAFETY: made by `prepare`, freed with `self`.
+        let entries = unsafe { &*entries };
+        &entries[i as usize % CAPACITY]
     }
 
     /// Adds the newest entry, or hands the argument back when the deque is full.
     ///
     /// # Safety
-    /// The caller is the owner.
+    /// The caller is the owner, and has prepared the deque.
     #[inline(always)]
     pub(crate) unsafe fn push<S>(&self, function: NonNull<F>, control: *mut ResultSlot, argument: S) -> Result<(), S> {
         assert!(fits::<S>(), "checked by the caller, at compile time");
@@ -283,5 +306,16 @@ impl<F> Deque<F> {
         let bottom = self.bottom.load(Ordering::Acquire);
         // Ordering: Relaxed, as for `top`.
         (top..bottom).any(|i| ptr::eq(self.entry(i).function.load(Ordering::Relaxed), function))
+    }
+}
+
+impl<F> Drop for Deque<F> {
+    fn drop(&mut self) {
+        // SAFETY: `&mut self`: nobody else is left.
+        let entries = self.entries.with(|p| unsafe { *p });
+        if !entries.is_null() {
+            // SAFETY: made by `Box::into_raw` in `prepare`, freed once.
+            drop(unsafe { Box::from_raw(entries) });
+        }
     }
 }

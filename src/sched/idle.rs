@@ -30,7 +30,7 @@ struct Stuck(Vec<(usize, (u32, *mut Header))>);
 impl Worker {
     /// Whether there is work for a searcher.
     pub(super) fn sees_work(&self) -> bool {
-        self.shared.has_ready() || self.others().any(|w| !w.deque.is_empty())
+        self.shared.has_ready() || self.shared.seats().iter().any(|w| !w.deque.is_empty())
     }
 
     /// Whether others have claimed jobs and not started them yet.
@@ -66,7 +66,13 @@ impl Worker {
         let shared = &*self.shared;
         self.retire_idle();
         Priority::ALL.into_iter().for_each(|priority| _ = shared.ready(priority).tidy());
-        self.park_and_collect();
+        self.park_and_collect(|gone| {
+            // What is dropped is others' code, which may block: nobody must rely on this searcher meanwhile.
+            self.stop_search();
+            self.pass_on_if_last();
+            drop(gone);
+            shared.sleep.start_search();
+        });
         let Some(watching) = self.lie_down() else {
             self.tick();
             return Asleep::SawWork;
@@ -99,7 +105,7 @@ impl Worker {
     }
 
     /// Lets go of every function, and of the removed ones that nobody holds any more.
-    fn park_and_collect(&self) {
+    pub(super) fn park_and_collect(&self, drop_all: impl Fn(Vec<CoreRef>)) {
         loop {
             self.mark_parked();
             let gone = self.shared.collect_idle();
@@ -108,7 +114,7 @@ impl Worker {
             }
             // What is dropped is others' code, which may submit.
             self.tick();
-            drop(gone);
+            drop_all(gone);
         }
     }
 
@@ -122,7 +128,7 @@ impl Worker {
     /// Takes jobs from a worker that has claimed them and started none since the last look.
     fn rescue(&self, stuck: &mut Stuck) -> Option<()> {
         let mut now = Stuck::default();
-        for (i, victim) in self.shared.workers.iter().enumerate() {
+        for (i, victim) in self.shared.seats().iter().enumerate() {
             let Some(glance) = victim.claim.glance().filter(|_| i != self.index) else { continue };
             now.0.push((i, glance));
             if !stuck.0.contains(&(i, glance)) {

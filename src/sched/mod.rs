@@ -14,5 +14,6 @@ pub(crate) mod run;
 pub(crate) mod seat;
 pub(crate) mod shutdown;
 pub(crate) mod sleep;
+pub(crate) mod spares;
 pub(crate) mod timer;
 pub(crate) mod worker;

@@ -5,6 +5,7 @@ use super::worker::Worker;
 use crate::job::slot::ResultSlot;
 use crate::queue::pool::Link;
 use std::ptr::NonNull;
+use std::time::Duration;
 
 /// Free nodes that a worker keeps at most; above this it gives half back.
 const KEEP_NODES: usize = 256;
@@ -68,32 +69,33 @@ impl Worker {
 
     // Waiting inside a job.
 
-    /// Makes it possible for a job to wait for `job`: runs it, if it is queued here. Calls `wait` to block otherwise, and
-    /// returns what that does; `false` without it when the wait would never end.
-    pub(crate) fn wait_inside(&self, job: NonNull<ResultSlot>, wait: impl FnOnce() -> bool) -> bool {
+    /// Waits inside a job for `job`, up to `limit`: runs it, if it is queued here, or blocks. Whether it is done; `false` at
+    /// once when the wait would never end.
+    pub(crate) fn wait_inside(&self, job: NonNull<ResultSlot>, limit: Option<Duration>) -> bool {
         if self.is_on_this_stack(job) {
             return false;
         }
         self.help(job);
-        // SAFETY: the slab's slots live as long as the process.
-        if unsafe { job.as_ref() }.is_done() {
-            return true;
-        }
-        if !self.shared.phase.block() {
-            return false;
-        }
-        let done = wait();
-        self.shared.phase.unblock();
-        done
+        self.wait_blocked(job, limit, false)
     }
 
-    /// Waits for a job that others than this engine's workers run. It cannot be refused, but it counts: others that wait
-    /// for jobs of this engine must know that this worker runs none.
-    pub(crate) fn wait_outside(&self, wait: impl FnOnce() -> bool) -> bool {
-        self.shared.phase.block_anyway();
-        let done = wait();
-        self.shared.phase.unblock();
-        done
+    /// Waits inside a job for a job that others than this engine's workers run.
+    pub(crate) fn wait_outside(&self, job: NonNull<ResultSlot>, limit: Option<Duration>) -> bool {
+        self.wait_blocked(job, limit, true)
+    }
+
+    /// Waits, with a spare in this worker's place unless the job is about to end.
+    fn wait_blocked(&self, job: NonNull<ResultSlot>, limit: Option<Duration>, for_others: bool) -> bool {
+        if ResultSlot::spin(job) {
+            return true;
+        }
+        if limit == Some(Duration::ZERO) {
+            return false;
+        }
+        // Of a drop between two jobs: whoever submits must not rely on a thread that blocks.
+        self.pass_on_if_last();
+        let Some(_blocked) = self.shared.block(for_others) else { return false };
+        ResultSlot::park(job, limit)
     }
 
     /// Whether `job` is running on this stack, or suspended further down: it ends only after the running one.

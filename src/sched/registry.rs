@@ -16,6 +16,7 @@ use super::ready::{self, ReadySet};
 use super::seat::WorkerShared;
 use super::shutdown::Phase;
 use super::sleep::Sleep;
+use super::spares::Spares;
 use super::timer::Timer;
 use crate::error::RegisterError;
 use crate::job::origin;
@@ -40,7 +41,9 @@ pub(crate) struct Shared {
     /// By priority, see [`Priority::index`].
     ready: [ReadySet; 3],
     pub(crate) sleep: Sleep,
+    /// The seats of workers, and behind them those of spares.
     pub(crate) workers: Box<[WorkerShared]>,
+    pub(crate) spares: Spares,
     pub(crate) phase: Phase,
     pub(crate) timer: Arc<Timer>,
     pub(crate) drain_deadline: Duration,
@@ -107,13 +110,14 @@ enum Step {
 }
 
 impl Shared {
-    pub(crate) fn new(workers: usize, drain_deadline: Duration) -> Shared {
+    pub(crate) fn new(workers: usize, spares: usize, thread_name: String, drain_deadline: Duration) -> Shared {
         let pages = ready::LIMIT.div_ceil(PAGE);
         Shared {
             number: origin::engine_number(),
             ready: std::array::from_fn(|_| ReadySet::new()),
-            sleep: Sleep::new(),
-            workers: (0..workers).map(|_| WorkerShared::new()).collect(),
+            sleep: Sleep::new(workers),
+            workers: (0..workers + spares).map(|_| WorkerShared::new()).collect(),
+            spares: Spares::new(workers, spares, thread_name),
             phase: Phase::new(workers),
             timer: Timer::new(),
             drain_deadline,
@@ -281,6 +285,12 @@ impl Shared {
         let class = NonNull::from(Box::leak(Box::new(class)));
         classes.push(class);
         class
+    }
+
+    /// The seats that have had a thread.
+    #[inline(always)]
+    pub(crate) fn seats(&self) -> &[WorkerShared] {
+        &self.workers[..self.spares.used()]
     }
 
     /// For workers with nothing to do, after `mark_parked`: what can be freed, for the caller to drop.

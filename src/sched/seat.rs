@@ -41,11 +41,13 @@ pub(super) fn add(counter: &AtomicU64, n: u64) {
 }
 
 impl WorkerShared {
+    /// A seat without a thread.
     pub(crate) fn new() -> WorkerShared {
         WorkerShared {
             deque: Deque::new(),
             claim: Claim::new(),
-            epoch: CachePadded::new(AtomicU64::new(0)),
+            // Parked: nobody waits for a thread that may never be started.
+            epoch: CachePadded::new(AtomicU64::new(1)),
             function: CachePadded::new(AtomicPtr::new(ptr::null_mut())),
             counters: CachePadded::new(Counters::default()),
         }

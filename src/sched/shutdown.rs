@@ -4,6 +4,7 @@
 //!    finish. Workers go on.
 //! 2. *Ended*: the last worker to fall asleep while draining found nothing, after everybody else had: it closes every
 //!    lane. A submit that raced with the flag either comes before the close and is run, or is refused by it.
+//!    Nobody may be blocked inside a job then; `README.md` says how that is known.
 //! 3. Workers leave when they find nothing after that. The last one drops the bodies.
 //!
 //! *Discarding* goes straight to the second state, and ends whatever is queued, claimed and not started as cancelled.
@@ -30,18 +31,15 @@ pub(crate) struct Phase {
     discarding: AtomicBool,
     /// A parked worker looks after stuck claims from time to time.
     watcher: AtomicBool,
-    /// Workers that wait inside a job.
-    blocked: AtomicUsize,
     discarded: AtomicUsize,
-    workers: usize,
     alive: Mutex<Alive>,
     ended: Condvar,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
-/// Workers that have not ended.
 struct Alive {
-    workers: usize,
+    /// Threads that have not ended, spares included.
+    threads: usize,
     /// All have ended, and the bodies are dropped.
     over: bool,
 }
@@ -52,10 +50,8 @@ impl Phase {
             state: AtomicU8::new(OPEN),
             discarding: AtomicBool::new(false),
             watcher: AtomicBool::new(false),
-            blocked: AtomicUsize::new(0),
             discarded: AtomicUsize::new(0),
-            workers,
-            alive: Mutex::new(Alive { workers, over: false }),
+            alive: Mutex::new(Alive { threads: workers, over: false }),
             ended: Condvar::new(),
             threads: Mutex::new(Vec::new()),
         }
@@ -113,34 +109,23 @@ impl Phase {
         }
     }
 
-    // Waiting inside jobs.
+    // Threads.
 
-    /// This worker is about to block inside a job: `false` when none would be left to run jobs.
-    pub(crate) fn block(&self) -> bool {
-        // Ordering: Relaxed, counter only: of several that race, the last one is refused.
-        let before = self.blocked.fetch_add(1, Ordering::Relaxed);
-        if before + 1 >= self.workers {
-            self.unblock();
-            return false;
-        }
+    /// To be joined at the end: `true`.
+    pub(crate) fn started(&self, threads: impl IntoIterator<Item = JoinHandle<()>>) -> bool {
+        self.threads.lock().extend(threads);
         true
     }
 
-    /// This worker is about to block for something that its engine does not run.
-    pub(crate) fn block_anyway(&self) {
-        // Ordering: Relaxed, counter only.
-        self.blocked.fetch_add(1, Ordering::Relaxed);
+    /// A spare's thread is about to be started, by one that has not ended.
+    pub(crate) fn arrive(&self) {
+        self.alive.lock().threads += 1;
     }
 
-    pub(crate) fn unblock(&self) {
-        // Ordering: Relaxed, counter only.
-        self.blocked.fetch_sub(1, Ordering::Relaxed);
-    }
-
-    // Threads.
-
-    pub(crate) fn started(&self, threads: Vec<JoinHandle<()>>) {
-        *self.threads.lock() = threads;
+    /// It could not be started: `false`.
+    pub(crate) fn depart(&self) -> bool {
+        self.alive.lock().threads -= 1;
+        false
     }
 
     /// Waits until every worker has left, or until `until`: whether they have.
@@ -253,7 +238,8 @@ impl Shared {
             if self.phase.wait_ended(Some(Instant::now() + LEAVE_GRACE / 100)) {
                 return true;
             }
-            let alive = self.phase.alive.lock().workers;
+            // Those that stand by leave with the last of the others.
+            let alive = self.phase.alive.lock().threads.saturating_sub(self.spares.standing_by());
             if (alive > 0 && self.running_names().len() >= alive) || Instant::now() >= until {
                 return false;
             }
@@ -322,10 +308,11 @@ impl Shared {
 
     /// A worker ends. The last one drops the bodies, so that a body that holds its own function does not keep it.
     pub(crate) fn leave(&self) {
+        self.spares.leave();
         let left = {
             let mut alive = self.phase.alive.lock();
-            alive.workers -= 1;
-            alive.workers
+            alive.threads -= 1;
+            alive.threads
         };
         if left == 0 {
             self.forget_functions();
@@ -337,7 +324,7 @@ impl Shared {
 
     /// Workers `from..` could not be started; those before them end.
     pub(crate) fn abandon_start(self: &Arc<Self>, from: usize) {
-        for _ in from..self.workers.len() {
+        for _ in from..self.spares.workers() {
             self.leave();
         }
         if from > 0 {
@@ -356,8 +343,8 @@ impl Shared {
         self.users.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Whether every worker sleeps, after the caller looked for work and found none.
+    /// Whether every worker sleeps, after the caller looked for work and found none. Blocked ones do not.
     pub(crate) fn all_asleep(&self) -> bool {
-        self.sleep.counts_in_order().sleepers() as usize == self.workers.len()
+        self.sleep.counts_in_order().are_all_asleep()
     }
 }

@@ -23,8 +23,12 @@ pub(crate) enum Woken {
 }
 
 impl Sleep {
-    pub(crate) fn new() -> Sleep {
-        Sleep { counts: CachePadded::new(AtomicU64::new(0)), tokens: CachePadded::new(AtomicU32::new(0)) }
+    /// With this many enlisted threads.
+    pub(crate) fn new(threads: usize) -> Sleep {
+        Sleep {
+            counts: CachePadded::new(AtomicU64::new(threads as u64 * Counts::ENLISTED)),
+            tokens: CachePadded::new(AtomicU32::new(0)),
+        }
     }
 
     pub(crate) fn counts(&self) -> Counts {
@@ -88,6 +92,18 @@ impl Sleep {
         // Ordering: Release, pairs with the Acquire in `take_token`: what led to the wake-up is visible to the woken.
         self.tokens.fetch_add(n, Ordering::Release);
         futex_wake(&self.tokens, n as i32);
+    }
+
+    /// One thread more takes part.
+    pub(crate) fn enlist(&self) {
+        // Ordering: SeqCst, as in `wake_one`.
+        self.counts.fetch_add(Counts::ENLISTED, Ordering::SeqCst);
+    }
+
+    /// One thread less takes part. It is neither asleep nor searching.
+    pub(crate) fn dismiss(&self) {
+        // Ordering: SeqCst, as in `wake_one`.
+        self.counts.fetch_sub(Counts::ENLISTED, Ordering::SeqCst);
     }
 
     /// This worker starts to search.

@@ -5,6 +5,7 @@ use super::core::{Core, MANAGED};
 use super::deque::Taken;
 use super::registry::Shared;
 use super::seat::{WorkerShared, add};
+use super::spares::StoodBy;
 use crate::job::slot::ResultSlot;
 use crate::queue::block::{Header, detached};
 use crate::queue::pool::Link;
@@ -96,8 +97,11 @@ impl Worker {
     }
 
     pub(crate) fn new(shared: Arc<Shared>, index: usize) -> Worker {
+        let me = &shared.workers[index];
+        // SAFETY: a seat gets one thread, which is this one and owns the deque.
+        unsafe { me.deque.prepare() };
         Worker {
-            me: NonNull::from(&shared.workers[index]),
+            me: NonNull::from(me),
             running: Cell::new(Running::NOTHING),
             nodes: UnsafeCell::new(Vec::new()),
             cursor: Cell::new(index * 37),
@@ -118,6 +122,17 @@ impl Worker {
         CURRENT.with(|c| c.set(&worker));
         let _leave = Leave(&worker);
         worker.serve();
+    }
+
+    /// Model checker only: the same for a spare whose thread the model has started.
+    #[cfg(layshaft_loom)]
+    pub(crate) fn main_when_called(shared: Arc<Shared>, index: usize) {
+        let worker = Worker::new(shared, index);
+        CURRENT.with(|c| c.set(&worker));
+        let _leave = Leave(&worker);
+        if worker.shared.spares.await_call() {
+            worker.serve();
+        }
     }
 
     /// The thread's last act as a worker.
@@ -159,6 +174,13 @@ impl Worker {
         loop {
             while self.step() {}
             self.set_running(Running::NOTHING);
+            if self.shared.spares.has_surplus() {
+                match self.stand_by() {
+                    StoodBy::Stayed => {}
+                    StoodBy::Called => continue,
+                    StoodBy::Ended => return,
+                }
+            }
             self.shared.sleep.start_search();
             if !self.search() {
                 return;
@@ -177,8 +199,18 @@ impl Worker {
     /// Runs something: `false` when there was nothing.
     fn step(&self) -> bool {
         self.tick();
-        self.run_urgent_first();
+        if self.shared.spares.has_surplus() {
+            // To stand by it must have nothing of its own left.
+            return self.run_nested(NESTED_ROUND);
+        }
+        if self.shared.ready(Priority::High).may_have_any() {
+            self.run_urgent(|| self.shared.spares.has_surplus());
+        }
         let mut found = self.run_nested(NESTED_ROUND);
+        if self.shared.spares.has_surplus() {
+            // Of what has just run something has waited.
+            return true;
+        }
         if let Some(index) = self.shared.ready(Priority::Normal).next(self.cursor.get()) {
             self.cursor.set(index + 1);
             self.coalesce();
@@ -197,20 +229,21 @@ impl Worker {
     #[inline(always)]
     pub(crate) fn run_urgent_first(&self) {
         if self.shared.ready(Priority::High).may_have_any() {
-            self.run_urgent();
+            self.run_urgent(|| false);
         }
     }
 
     #[cold]
     #[inline(never)]
-    fn run_urgent(&self) {
+    fn run_urgent(&self, is_over: impl Fn() -> bool) {
         let outer = self.running.get();
         let ready = self.shared.ready(Priority::High);
         // Looks in a row that started nothing: a job that is reserved and not yet published must not hold up the others,
         // should its producer be preempted.
         let mut idle = 0;
-        while ready.any() && idle < URGENT_LOOKS {
+        while ready.any() && idle < URGENT_LOOKS && !is_over() {
             while idle < URGENT_LOOKS
+                && !is_over()
                 && let Some(index) = ready.next(self.side_cursor.get())
             {
                 self.side_cursor.set(index + 1);
@@ -476,7 +509,7 @@ impl Worker {
 
     /// The other workers, starting behind this one.
     pub(super) fn others(&self) -> impl Iterator<Item = &WorkerShared> {
-        let workers = &self.shared.workers;
+        let workers = self.shared.seats();
         (1..workers.len()).map(move |i| &workers[(self.index + i) % workers.len()])
     }
 

@@ -265,6 +265,10 @@ impl Condvar {
         WaitTimeoutResult
     }
 
+    pub(crate) fn notify_one(&self) {
+        self.0.notify_one();
+    }
+
     pub(crate) fn notify_all(&self) {
         self.0.notify_all();
     }
