@@ -439,3 +439,21 @@ fn stress() {
     drop((engine, function, own));
     live.assert_balanced();
 }
+
+/// A function gets its first limit while workers look at what was submitted to it before: none of that is forgotten.
+#[test]
+fn a_first_limit_against_workers() {
+    let _watchdog = watchdog("the end of the jobs");
+    let engine = engine(2);
+    for round in 0..2_000 {
+        let function = engine.function("fresh", |n: u32| n).unwrap();
+        let priority = [Normal, High][round % 2];
+        thread::scope(|threads| {
+            let limits = threads.spawn(|| function.set_limits(Limits::new().capacity(9)));
+            let handles: Vec<_> = (0..3).map(|n| function.job(n).priority(priority).submit().unwrap()).collect();
+            handles.into_iter().for_each(|handle| _ = value(handle));
+            limits.join().unwrap();
+        });
+        assert!(engine.remove("fresh"));
+    }
+}

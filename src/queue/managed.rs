@@ -271,6 +271,11 @@ impl<S> State<S> {
             return None;
         }
         ends.cancelled.extend(record.begin());
+        if !record.is_wanted() {
+            // Cancelled since the look above, or asked to while it was out.
+            self.end(entry, JobError::Cancelled, ends);
+            return None;
+        }
         self.records.start(entry.record);
         let mut entry = entry;
         if let Some(again) = entry.again.take() {
@@ -328,7 +333,7 @@ impl<S> State<S> {
         }
         match terms.at {
             Some(at) => {
-                self.records.look_at(Some(at), entry.record);
+                self.records.delay(at, entry.record);
                 self.delayed.insert((at, entry.record), (priority, entry));
             }
             None => self.append(priority, entry),
@@ -493,7 +498,7 @@ impl<S> State<S> {
             self.put_first(priority, std::iter::once(entry));
         } else {
             let at = Instant::now().checked_add(delay).unwrap_or_else(Instant::now);
-            self.records.look_at(Some(at), record);
+            self.records.delay(at, record);
             self.delayed.insert((at, record), (priority, entry));
         }
     }
