@@ -277,3 +277,29 @@ fn a_granted_cancel_stays() {
     held.release().shutdown(Shutdown::Drain);
     assert_eq!(ran.sum(), 8);
 }
+
+/// Whoever asked in vain to cancel a job that others want learns that it is cancelled when it is put back, or lost and run again.
+#[test]
+fn a_wish_is_granted_when_the_job_comes_back() {
+    let _watchdog = watchdog("the end of the jobs");
+    for lost in [false, true] {
+        let engine = engine(1);
+        let remote = engine.consumer::<u64, u64>("remote").unwrap();
+        remote.set_retry(layshaft::Retry::attempts(2));
+        let set = engine.consumer_set();
+        set.add(&remote);
+        let (first, second) = (submit(&remote, "key", 1), submit(&remote, "key", 2));
+        let pulled = set.try_next().unwrap();
+        assert!(!first.cancel());
+        if lost {
+            drop(pulled)
+        } else {
+            pulled.put_back()
+        }
+        assert!(first.is_finished() && !second.is_finished());
+        assert!(matches!(outcome(first), Err(JobError::Cancelled)));
+        assert!(second.cancel());
+        assert_eq!(remote.queued(), 0);
+        assert!(set.try_next().is_none());
+    }
+}

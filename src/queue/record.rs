@@ -219,13 +219,17 @@ impl Records {
         self.look_at(until, id);
     }
 
-    /// A started job goes back to the queue: whether anybody still wants it run.
-    pub(crate) fn unstart(&mut self, id: RecordId) -> bool {
+    /// A started job goes back to the queue: whether anybody still wants it run. If so, those who have asked to cancel it hear
+    /// of it no more.
+    pub(crate) fn unstart(&mut self, id: RecordId, cancelled: &mut Vec<Listener>) -> bool {
         let Some(record) = self.all.get_mut(&id) else { return true };
         record.is_running = false;
         let is_wanted = !record.is_cancel_requested();
         if is_wanted {
-            // SAFETY: the slab's slots live as long as the process.
+            // SAFETY: the slab's slots live as long as the process; likewise below.
+            let has_asked = |slot: &mut NonNull<ResultSlot>| unsafe { slot.as_ref() }.is_cancel_requested();
+            cancelled.extend(record.listeners.extract_if(.., has_asked).map(Listener));
+            // SAFETY: as above.
             record.listeners.iter().for_each(|slot| unsafe { slot.as_ref() }.unbegin());
         }
         if let Some(until) = record.run_until.take() {

@@ -15,6 +15,7 @@ use super::core::{Core, MANAGED, ManagedVtable, PULLED};
 use super::run::{Discard, Stored};
 use super::seat::WorkerShared;
 use crate::error::{JobError, Panic};
+use crate::job::origin;
 use crate::job::slot::ResultSlot;
 use crate::queue::block::Shape;
 use crate::queue::lane::{Claim, Span};
@@ -43,6 +44,8 @@ struct Inner<S> {
     waiting: usize,
     /// When the timer will tell.
     armed: Option<Instant>,
+    /// Cancels that were granted before what was cancelled was last taken out.
+    swept: Option<u32>,
     /// What has ended and is not told yet.
     left: Ends<S>,
 }
@@ -63,7 +66,14 @@ impl<S> Copy for Desk<'_, S> {}
 
 impl<S> Managed<S> {
     fn new(closed: bool) -> Self {
-        let inner = Inner { state: State::new(closed), shown: [false; 3], waiting: 0, armed: None, left: Ends::new() };
+        let inner = Inner {
+            state: State::new(closed),
+            shown: [false; 3],
+            waiting: 0,
+            armed: None,
+            swept: None,
+            left: Ends::new(),
+        };
         Managed { inner: Mutex::new(inner), room: Condvar::new() }
     }
 }
@@ -164,7 +174,6 @@ impl<'c, S: Stored> Desk<'c, S> {
             entry.again = try_clone(clone, &entry.stored);
             inner = self.enter();
         }
-        let mut is_swept = false;
         let made = loop {
             let state = &mut inner.state;
             if !state.is_closed() && state.join(&mut terms, entry.listener(), &mut ends) {
@@ -172,13 +181,15 @@ impl<'c, S: Stored> Desk<'c, S> {
                 quietly(|| drop((entry.stored, entry.again)));
                 return Ok(());
             }
-            match state.make_room(priority, &mut ends) {
-                Err(NoRoom::Full | NoRoom::Wait) if !is_swept => {
-                    is_swept = true;
-                    state.sweep(&mut ends);
-                }
+            let cancels = origin::cancels(self.core.origin());
+            let has_ended = cancels.is_none() || inner.swept != cancels || inner.state.has_gone();
+            if has_ended && !inner.state.has_room(priority) {
+                // What was cancelled takes no room.
+                inner.state.sweep(&mut ends);
+                inner.swept = cancels;
+            }
+            match inner.state.make_room(priority, &mut ends) {
                 Err(NoRoom::Wait) if may_wait => {
-                    is_swept = false;
                     inner.waiting += 1;
                     self.managed.room.wait(&mut inner);
                     inner.waiting -= 1;
