@@ -11,7 +11,7 @@
 //! * Ready bits of managed functions are changed under the lock, to say what may start; a clear is followed by a look at the
 //!   lane, as in `ReadySet::settle`.
 
-use super::core::{Core, MANAGED, ManagedVtable, PULLED};
+use super::core::{Core, MANAGED, ManagedVtable, PULLED, REMOVED};
 use super::run::{Discard, Stored};
 use super::seat::WorkerShared;
 use crate::error::{JobError, Panic};
@@ -268,11 +268,12 @@ impl<'c, S: Stored> Desk<'c, S> {
         self.update(|state, _| state.put_first(priority, std::iter::once(entry)));
     }
 
-    /// The same for a worker: to where `put` has it. A closed function's job does not go back, for the function may have been
+    /// The same for a worker: to where `put` has it. A removed function's job does not go back, for the function may have been
     /// found empty and be on its way out; its worker runs it, as it would have without limits.
     pub(crate) fn give_back(self, entry: Entry<S>, put: impl FnOnce(&mut State<S>, Entry<S>)) -> Result<(), Entry<S>> {
         self.update(|state, _| {
-            if state.is_closed() {
+            // Under the lock, which a removal takes between raising the flag and looking whether there is a job.
+            if self.core.flags() & REMOVED != 0 {
                 return Err(entry);
             }
             put(state, entry);
@@ -280,12 +281,12 @@ impl<'c, S: Stored> Desk<'c, S> {
         })
     }
 
-    /// Moves the jobs that these workers have claimed and not started to the front; not in a closed function, as above.
+    /// Moves the jobs that these workers have claimed and not started to the front; not in a removed function, as above.
     pub(crate) fn take_claims_back<'w>(self, workers: impl IntoIterator<Item = &'w WorkerShared>) {
         let core = NonNull::from(self.core);
         self.update(|state, _| {
             let mut entries = Vec::new();
-            for worker in workers.into_iter().filter(|_| !state.is_closed()) {
+            for worker in workers.into_iter().filter(|_| self.core.flags() & REMOVED == 0) {
                 while let Some(taken) = worker.claim.revoke_of(Some(core), |_| ()) {
                     let span = Span { block: taken.block, start: taken.start, len: taken.len, began: false };
                     // SAFETY: revoked for this call, from a claim of this function.
