@@ -439,3 +439,60 @@ fn stress() {
     drop((engine, function, own));
     live.assert_balanced();
 }
+
+/// A function gets its first limit while workers look at what was submitted to it before: none of that is forgotten.
+#[test]
+fn a_first_limit_against_workers() {
+    let _watchdog = watchdog("the end of the jobs");
+    let engine = engine(2);
+    for round in 0..2_000 {
+        let function = engine.function("fresh", |n: u32| n).unwrap();
+        let priority = [Normal, High][round % 2];
+        thread::scope(|threads| {
+            let limits = threads.spawn(|| function.set_limits(Limits::new().capacity(9)));
+            let handles: Vec<_> = (0..3).map(|n| function.job(n).priority(priority).submit().unwrap()).collect();
+            handles.into_iter().for_each(|handle| _ = value(handle));
+            limits.join().unwrap();
+        });
+        assert!(engine.remove("fresh"));
+    }
+}
+
+/// What was cancelled takes no room, and nobody has to go for it: also if it was not to start yet, or had a key.
+#[test]
+fn nobody_is_evicted_for_what_was_cancelled() {
+    let _watchdog = watchdog("the end of the jobs");
+    let later = std::time::Duration::from_secs(3600);
+    for terms in 0..3 {
+        let held = Held::new(1);
+        let (note, log) = noting(&held);
+        note.set_limits(Limits::new().capacity(2).capacity_of(Low, 1).overflow(Overflow::EvictNewest));
+        let first = match terms {
+            0 => note.submit(1).unwrap(),
+            1 => note.job(1).unique(*b"key").submit().unwrap(),
+            _ => note.job(1).after(later).submit().unwrap(),
+        };
+        let second = note.submit(2).unwrap();
+        assert!(first.cancel());
+        assert_eq!(note.queued(), 1);
+        note.send(3).unwrap();
+        assert_eq!(note.queued(), 2);
+        let _delayed = note.job(4).priority(Low).after(later).submit().map(drop).unwrap_err();
+        assert_eq!(noted(held, &log), [2, 3]);
+        assert_eq!(ends(vec![first, second]), [Err("cancelled"), Ok(2)]);
+    }
+}
+
+/// Jobs that are not due yet count as queued for the capacity of their priority, too.
+#[test]
+fn delayed_jobs_take_room() {
+    let engine = engine(1);
+    let note = engine.function("note", |n: u32| n).unwrap();
+    note.set_limits(Limits::new().capacity_of(Low, 1));
+    let later = || note.job(1).priority(Low).after(std::time::Duration::from_secs(3600)).submit();
+    let first = later().unwrap();
+    assert!(later().unwrap_err().is_full());
+    assert!(first.cancel());
+    assert_eq!(note.queued(), 0);
+    let _second = later().unwrap();
+}

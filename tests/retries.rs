@@ -170,3 +170,20 @@ fn a_clone_that_panics() {
     assert!(matches!(outcome(lost), Err(JobError::Lost)));
     assert_eq!(value(done), 2);
 }
+
+/// After a discard there is no next attempt, due at once or later.
+#[test]
+fn a_discard_ends_what_was_lost() {
+    let _watchdog = watchdog("the discard");
+    for delay in [Duration::ZERO, Duration::from_secs(3600)] {
+        let engine = engine(1);
+        let (function, set) = remote(&engine, Retry::attempts(3).delay(delay));
+        let handle = function.submit(1).unwrap();
+        let pulled = set.try_next().unwrap();
+        assert!(engine.shutdown(Shutdown::Discard).complete);
+        drop(pulled);
+        assert!(matches!(outcome(handle), Err(JobError::Cancelled)));
+        assert_eq!((engine.shutdown(Shutdown::Drain).discarded, function.queued()), (1, 0));
+        assert!(set.next().is_none());
+    }
+}

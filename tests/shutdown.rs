@@ -451,3 +451,22 @@ fn the_last_engine_in_a_thread_local_of_its_worker() {
     drop((keep, engine));
     assert_eq!(end.recv(), Err(mpsc::RecvError), "the thread-local is dropped whole");
 }
+
+/// A discard reaches what waits for consumers, also when the workers have left before it looks there: it may have to wait for
+/// others who look up names.
+#[test]
+fn a_discard_against_the_last_worker() {
+    let _watchdog = watchdog("the discards");
+    for round in 0..150 {
+        let engine = engine(1);
+        let remote = engine.consumer::<u32, u32>("remote").unwrap();
+        let handle = remote.submit(1).unwrap();
+        thread::scope(|threads| {
+            let looks =
+                [(); 4].map(|()| threads.spawn(|| while !remote.is_closed() || engine.stats().functions > 0 {}));
+            assert!(engine.shutdown(Shutdown::Discard).complete);
+            looks.map(|look| look.join().unwrap())
+        });
+        assert_eq!((handle.is_finished(), remote.queued()), (true, 0), "round {round}");
+    }
+}

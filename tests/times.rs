@@ -214,3 +214,20 @@ fn a_deadline_after_the_end() {
     assert!(is_timed_out(&outcome(handle)));
     drop(pulled);
 }
+
+/// What will never be due any more keeps neither the function nor the timer's thread.
+#[test]
+fn the_end_forgets_what_is_not_due() {
+    let _watchdog = watchdog("the end");
+    let (engine, live) = (engine(1), Live::default());
+    let flaky = engine.function("flaky", |_: Arc<common::Token>| std::panic::resume_unwind(Box::new("meant"))).unwrap();
+    let flaky: layshaft::Function<_, ()> = flaky;
+    flaky.set_retry(layshaft::Retry::attempts(1).panics(true));
+    let dead = flaky.submit(live.token().into()).unwrap();
+    let later = flaky.job(live.token().into()).after(NEVER).submit().unwrap();
+    assert!(outcome(dead).is_err() && flaky.dead().len() == 1);
+    engine.shutdown(Shutdown::Drain);
+    assert!(matches!(outcome(later), Err(JobError::Cancelled)));
+    drop((engine, flaky));
+    live.assert_balanced();
+}

@@ -256,3 +256,50 @@ fn stress() {
     println!("{heard} heard of {} runs", ran.count());
     assert!(ran.count() <= 9_000 && echo.queued() == 0);
 }
+
+/// A granted cancel is what its handle reports, also when the job's time is up or room is needed before it is met.
+#[test]
+fn a_granted_cancel_stays() {
+    let _watchdog = watchdog("the end of the jobs");
+    let held = Held::new(1);
+    let (note, ran) = noting(&held);
+    let late = || note.job(1).unique(*b"late").deadline(Duration::from_millis(20)).submit().unwrap();
+    let (gone, kept) = (late(), late());
+    assert!(gone.cancel());
+    assert!(matches!(outcome(kept), Err(JobError::TimedOut)));
+    assert!(matches!(outcome(gone), Err(JobError::Cancelled)));
+    note.set_limits(Limits::new().capacity(1).overflow(Overflow::EvictOldest));
+    let (gone, kept) = (submit(&note, "room", 2), submit(&note, "room", 4));
+    assert!(gone.cancel());
+    note.send(8).unwrap();
+    assert!(matches!(outcome(kept), Err(JobError::Evicted)));
+    assert!(matches!(outcome(gone), Err(JobError::Cancelled)));
+    held.release().shutdown(Shutdown::Drain);
+    assert_eq!(ran.sum(), 8);
+}
+
+/// Whoever asked in vain to cancel a job that others want learns that it is cancelled when it is put back, or lost and run again.
+#[test]
+fn a_wish_is_granted_when_the_job_comes_back() {
+    let _watchdog = watchdog("the end of the jobs");
+    for lost in [false, true] {
+        let engine = engine(1);
+        let remote = engine.consumer::<u64, u64>("remote").unwrap();
+        remote.set_retry(layshaft::Retry::attempts(2));
+        let set = engine.consumer_set();
+        set.add(&remote);
+        let (first, second) = (submit(&remote, "key", 1), submit(&remote, "key", 2));
+        let pulled = set.try_next().unwrap();
+        assert!(!first.cancel());
+        if lost {
+            drop(pulled)
+        } else {
+            pulled.put_back()
+        }
+        assert!(first.is_finished() && !second.is_finished());
+        assert!(matches!(outcome(first), Err(JobError::Cancelled)));
+        assert!(second.cancel());
+        assert_eq!(remote.queued(), 0);
+        assert!(set.try_next().is_none());
+    }
+}

@@ -258,7 +258,7 @@ impl<R> Completer<R> {
             let record = unsafe { (lease.core.vtable.managed.settle)(&lease.core, id) };
             match (record, outcome) {
                 (Some(record), Ok(value)) => managed::deliver(record, value),
-                (Some(record), Err(error)) => managed::deliver_error(record, error),
+                (Some(record), Err(error)) => _ = managed::deliver_error(record, error),
                 // It was told that its time is up.
                 (None, _) => {}
             }

@@ -139,7 +139,7 @@ impl<S: Stored, R> Untyped<S, R> {
         let returned = own.returned.lock();
         // The lane is closed and stays empty. Who takes a job is counted before, and who puts one back until after.
         // SAFETY: as above.
-        if !returned.iter().all(VecDeque::is_empty) || !unsafe { Lanes::<S>::is_empty(core) } {
+        if !returned.iter().all(VecDeque::is_empty) || !unsafe { Lanes::<S>::is_settled(core) } {
             return false;
         }
         // Between the look at the lane and that at the count; pairs with `Hold::new`.

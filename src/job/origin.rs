@@ -15,6 +15,8 @@ pub(crate) struct Origin {
     /// Cancelled jobs that still lie in the lane, modulo 2^32. A canceller that loses adds and takes back, which may even
     /// reach the next function that uses the record: the sum is right again when it is done.
     tombstones: AtomicU32,
+    /// Cancels that were granted, modulo 2^32: whether there was one since somebody looked.
+    cancels: AtomicU32,
     /// The engine's number, and whether consumer sets pull the jobs.
     engine: AtomicU32,
 }
@@ -23,7 +25,7 @@ pub(crate) struct Origin {
 const PULLED: u32 = 1 << 31;
 
 unsafe fn init(piece: NonNull<Link>, link: Link) {
-    let origin = Origin { link, tombstones: AtomicU32::new(0), engine: AtomicU32::new(0) };
+    let origin = Origin { link, tombstones: AtomicU32::new(0), cancels: AtomicU32::new(0), engine: AtomicU32::new(0) };
     // SAFETY: the pool passes fresh memory of the layout below.
     unsafe { piece.cast().write(origin) };
 }
@@ -82,6 +84,20 @@ pub(crate) fn tombstones(index: u32) -> usize {
     // Ordering: Relaxed, counter only.
     let n = at(index).map_or(0, |origin| origin.tombstones.load(Ordering::Relaxed));
     usize::try_from(n as i32).unwrap_or(0)
+}
+
+/// A cancel was granted.
+pub(crate) fn count_cancel(index: u32) {
+    if let Some(origin) = at(index) {
+        // Ordering: Relaxed, counter only.
+        origin.cancels.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// How many cancels were granted; `None` when nobody counts.
+pub(crate) fn cancels(index: u32) -> Option<u32> {
+    // Ordering: Relaxed, counter only.
+    at(index).map(|origin| origin.cancels.load(Ordering::Relaxed))
 }
 
 /// Whether the job runs on the workers of this engine. For jobs that have not ended: their function is alive.

@@ -447,6 +447,7 @@ impl ResultSlot {
         }
         // Ordering: Relaxed, the value alone decides; it fails when the job was met already.
         let _ = this.cancel.compare_exchange(ASKED, GRANTED, Ordering::Relaxed, Ordering::Relaxed);
+        origin::count_cancel(origin);
         // Whoever polls the handle need not wait until the job is met in its queue.
         if let Some(waker) = Self::unregister(slot) {
             quiet::wake(waker);

@@ -207,7 +207,8 @@ impl<S> State<S> {
 
     /// Jobs of a priority that are accepted and not started.
     pub(crate) fn queued(&self, priority: Priority) -> usize {
-        let delayed = self.delayed.values().filter(|(of, _)| *of == priority).count();
+        let is_wanted = |entry: &Entry<S>| self.records.get(entry.record).is_some_and(|record| !record.is_cancelled());
+        let delayed = self.delayed.values().filter(|(of, entry)| *of == priority && is_wanted(entry)).count();
         let is_dead =
             |entry: &&Entry<S>| entry.record != 0 && self.records.get(entry.record).is_none_or(Record::is_cancelled);
         let jobs = &self.jobs[priority.index()];
@@ -271,6 +272,11 @@ impl<S> State<S> {
             return None;
         }
         ends.cancelled.extend(record.begin());
+        if !record.is_wanted() {
+            // Cancelled since the look above, or asked to while it was out.
+            self.end(entry, JobError::Cancelled, ends);
+            return None;
+        }
         self.records.start(entry.record);
         let mut entry = entry;
         if let Some(again) = entry.again.take() {
@@ -328,7 +334,7 @@ impl<S> State<S> {
         }
         match terms.at {
             Some(at) => {
-                self.records.look_at(Some(at), entry.record);
+                self.records.delay(at, entry.record);
                 self.delayed.insert((at, entry.record), (priority, entry));
             }
             None => self.append(priority, entry),
@@ -353,11 +359,21 @@ impl<S> State<S> {
         }
         let mut entry = entry;
         entry.again = self.again.remove(&entry.record).map(|(_, again)| again);
-        if self.records.unstart(entry.record) {
+        if self.records.unstart(entry.record, &mut ends.cancelled) {
             self.put_first(priority, std::iter::once(entry));
         } else {
             self.end(entry, JobError::Cancelled, ends);
         }
+    }
+
+    /// Whether there is room for a new job as it is.
+    pub(crate) fn has_room(&self, priority: Priority) -> bool {
+        matches!(self.room(priority), Room::Yes)
+    }
+
+    /// Whether jobs lie there that have ended.
+    pub(crate) fn has_gone(&self) -> bool {
+        self.gone > 0
     }
 
     /// Makes room for a new job.
@@ -403,8 +419,12 @@ impl<S> State<S> {
         let evicts = matches!(self.limits.overflow, Overflow::EvictNewest | Overflow::EvictOldest);
         let instead = |from: Option<Priority>| from.filter(|_| evicts).map_or(Room::No, Room::Instead);
         let some_of = |p: &Priority| !self.jobs[p.index()].is_empty();
+        let of_priority = || {
+            let delayed = self.delayed.values().filter(|(of, _)| *of == priority);
+            self.jobs[priority.index()].len() + delayed.count()
+        };
         if let limit @ Some(_) = self.limits.capacity_of[priority.index()]
-            && is_full(limit, self.jobs[priority.index()].len())
+            && is_full(limit, of_priority())
         {
             return instead(Some(priority).filter(some_of));
         }
@@ -415,16 +435,21 @@ impl<S> State<S> {
         Room::Yes
     }
 
-    /// Takes out what has been cancelled, or has ended, so that it takes no room: whether there was any.
-    pub(crate) fn sweep(&mut self, ends: &mut Ends<S>) -> bool {
-        let before = self.total();
+    /// Takes out what has been cancelled, or has ended, so that it takes no room.
+    pub(crate) fn sweep(&mut self, ends: &mut Ends<S>) {
+        let is_gone = |entry: &Entry<S>| self.records.get(entry.record).is_none_or(Record::is_cancelled);
+        let gone: Vec<_> = self.delayed.iter().filter(|(_, (_, entry))| is_gone(entry)).map(|(key, _)| *key).collect();
+        for key in gone {
+            if let Some((_, entry)) = self.delayed.remove(&key) {
+                self.end(entry, JobError::Cancelled, ends);
+            }
+        }
         for i in 0..self.jobs.len() {
             let jobs = std::mem::take(&mut self.jobs[i]);
             let (gone, kept): (VecDeque<_>, _) = jobs.into_iter().partition(|entry| self.is_over(entry));
             self.jobs[i] = kept;
             gone.into_iter().for_each(|entry| self.end(entry, JobError::Cancelled, ends));
         }
-        self.total() < before
     }
 
     fn is_over(&self, entry: &Entry<S>) -> bool {
@@ -462,7 +487,7 @@ impl<S> State<S> {
         match (again, retry) {
             (Some((priority, stored)), Some((policy, clone))) if is_wanted && attempts < policy.attempts => {
                 self.in_hand += 1;
-                self.records.unstart(id);
+                self.records.unstart(id, &mut ends.cancelled);
                 let record = self.records.renew(id);
                 return Some(InHand { record, priority, stored, clone, delay: policy.delay });
             }
@@ -493,7 +518,7 @@ impl<S> State<S> {
             self.put_first(priority, std::iter::once(entry));
         } else {
             let at = Instant::now().checked_add(delay).unwrap_or_else(Instant::now);
-            self.records.look_at(Some(at), record);
+            self.records.delay(at, record);
             self.delayed.insert((at, record), (priority, entry));
         }
     }

@@ -51,6 +51,8 @@ pub(crate) struct Record {
     unique: Option<(Box<[u8]>, DeliverClone)>,
     timeout: Option<Duration>,
     deadline: Option<Instant>,
+    /// When it may start.
+    at: Option<Instant>,
     /// When the running job's time is up.
     run_until: Option<Instant>,
     pub(crate) is_running: bool,
@@ -90,7 +92,12 @@ impl Record {
         !self.detached && self.listeners.iter().all(|slot| unsafe { slot.as_ref() }.is_cancel_requested())
     }
 
-    /// The job is about to start: who has cancelled it hears of it no more.
+    /// Whether anybody is left, after [`begin`](Self::begin).
+    pub(crate) fn is_wanted(&self) -> bool {
+        self.detached || !self.listeners.is_empty()
+    }
+
+    /// The job is about to start, or to end without: who has cancelled it hears of it no more.
     pub(crate) fn begin(&mut self) -> Vec<Listener> {
         // SAFETY: as above.
         let has_cancelled = |slot: &mut NonNull<ResultSlot>| !unsafe { slot.as_ref() }.begin();
@@ -147,6 +154,7 @@ impl Records {
             unique: terms.unique.take(),
             timeout: terms.timeout,
             deadline: terms.deadline,
+            at: None,
             run_until: None,
             is_running: false,
             attempts: 0,
@@ -161,8 +169,16 @@ impl Records {
         id
     }
 
+    /// The job may not start before this time.
+    pub(crate) fn delay(&mut self, at: Instant, id: RecordId) {
+        if let Some(record) = self.all.get_mut(&id) {
+            record.at = Some(at);
+            self.look_at(Some(at), id);
+        }
+    }
+
     /// Has the record looked at when the time has come.
-    pub(crate) fn look_at(&mut self, when: Option<Instant>, id: RecordId) {
+    fn look_at(&mut self, when: Option<Instant>, id: RecordId) {
         if let Some(when) = when {
             self.due.insert((when, id), ());
         }
@@ -187,7 +203,7 @@ impl Records {
         if let Some((key, _)) = &record.unique {
             self.by_key.remove(key);
         }
-        for when in [record.deadline, record.run_until].into_iter().flatten() {
+        for when in [record.deadline, record.at, record.run_until].into_iter().flatten() {
             self.due.remove(&(when, id));
         }
         Some(record)
@@ -203,13 +219,17 @@ impl Records {
         self.look_at(until, id);
     }
 
-    /// A started job goes back to the queue: whether anybody still wants it run.
-    pub(crate) fn unstart(&mut self, id: RecordId) -> bool {
+    /// A started job goes back to the queue: whether anybody still wants it run. If so, those who have asked to cancel it hear
+    /// of it no more.
+    pub(crate) fn unstart(&mut self, id: RecordId, cancelled: &mut Vec<Listener>) -> bool {
         let Some(record) = self.all.get_mut(&id) else { return true };
         record.is_running = false;
         let is_wanted = !record.is_cancel_requested();
         if is_wanted {
-            // SAFETY: the slab's slots live as long as the process.
+            // SAFETY: the slab's slots live as long as the process; likewise below.
+            let has_asked = |slot: &mut NonNull<ResultSlot>| unsafe { slot.as_ref() }.is_cancel_requested();
+            cancelled.extend(record.listeners.extract_if(.., has_asked).map(Listener));
+            // SAFETY: as above.
             record.listeners.iter().for_each(|slot| unsafe { slot.as_ref() }.unbegin());
         }
         if let Some(until) = record.run_until.take() {
@@ -227,7 +247,7 @@ impl Records {
             self.by_key.insert(key.clone(), new);
         }
         self.look_at(record.deadline, new);
-        self.all.insert(new, Record { run_until: None, ..record });
+        self.all.insert(new, Record { at: None, run_until: None, ..record });
         new
     }
 

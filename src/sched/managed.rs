@@ -11,10 +11,11 @@
 //! * Ready bits of managed functions are changed under the lock, to say what may start; a clear is followed by a look at the
 //!   lane, as in `ReadySet::settle`.
 
-use super::core::{Core, MANAGED, ManagedVtable, PULLED};
+use super::core::{Core, MANAGED, ManagedVtable, PULLED, REMOVED};
 use super::run::{Discard, Stored};
 use super::seat::WorkerShared;
 use crate::error::{JobError, Panic};
+use crate::job::origin;
 use crate::job::slot::ResultSlot;
 use crate::queue::block::Shape;
 use crate::queue::lane::{Claim, Span};
@@ -43,6 +44,8 @@ struct Inner<S> {
     waiting: usize,
     /// When the timer will tell.
     armed: Option<Instant>,
+    /// Cancels that were granted before what was cancelled was last taken out.
+    swept: Option<u32>,
     /// What has ended and is not told yet.
     left: Ends<S>,
 }
@@ -63,7 +66,14 @@ impl<S> Copy for Desk<'_, S> {}
 
 impl<S> Managed<S> {
     fn new(closed: bool) -> Self {
-        let inner = Inner { state: State::new(closed), shown: [false; 3], waiting: 0, armed: None, left: Ends::new() };
+        let inner = Inner {
+            state: State::new(closed),
+            shown: [false; 3],
+            waiting: 0,
+            armed: None,
+            swept: None,
+            left: Ends::new(),
+        };
         Managed { inner: Mutex::new(inner), room: Condvar::new() }
     }
 }
@@ -115,6 +125,11 @@ impl<'c, S: Stored> Desk<'c, S> {
         let is_waited_for = inner.waiting > 0;
         let due = inner.state.first_due().filter(|due| inner.armed.is_none_or(|armed| *due < armed));
         inner.armed = due.or(inner.armed);
+        if self.core.shared().phase.has_ended() && inner.armed.is_some() && inner.state.first_due().is_none() {
+            // Nothing will be due again: the timer is not to keep the function, and its thread, until then.
+            inner.armed = None;
+            self.core.shared().timer.forget(self.core);
+        }
         drop(inner);
         if is_waited_for {
             self.managed.room.notify_all();
@@ -159,7 +174,6 @@ impl<'c, S: Stored> Desk<'c, S> {
             entry.again = try_clone(clone, &entry.stored);
             inner = self.enter();
         }
-        let mut is_swept = false;
         let made = loop {
             let state = &mut inner.state;
             if !state.is_closed() && state.join(&mut terms, entry.listener(), &mut ends) {
@@ -167,13 +181,15 @@ impl<'c, S: Stored> Desk<'c, S> {
                 quietly(|| drop((entry.stored, entry.again)));
                 return Ok(());
             }
-            match state.make_room(priority, &mut ends) {
-                Err(NoRoom::Full | NoRoom::Wait) if !is_swept => {
-                    is_swept = true;
-                    state.sweep(&mut ends);
-                }
+            let cancels = origin::cancels(self.core.origin());
+            let has_ended = cancels.is_none() || inner.swept != cancels || inner.state.has_gone();
+            if has_ended && !inner.state.has_room(priority) {
+                // What was cancelled takes no room.
+                inner.state.sweep(&mut ends);
+                inner.swept = cancels;
+            }
+            match inner.state.make_room(priority, &mut ends) {
                 Err(NoRoom::Wait) if may_wait => {
-                    is_swept = false;
                     inner.waiting += 1;
                     self.managed.room.wait(&mut inner);
                     inner.waiting -= 1;
@@ -232,7 +248,7 @@ impl<'c, S: Stored> Desk<'c, S> {
         if self.read(|state| state.retry.as_ref().is_some_and(|retry| retry.policy.panics)) {
             self.lose(id, why);
         } else if let Some(record) = self.settle(id) {
-            deliver_error(record, why);
+            let _ = deliver_error(record, why);
         }
     }
 
@@ -240,25 +256,45 @@ impl<'c, S: Stored> Desk<'c, S> {
     fn run_again(self, job: InHand<S>) {
         let again = try_clone(job.clone, &job.stored);
         self.update(|state, ends| state.run_again(job, again, ends));
+        let phase = &self.core.shared().phase;
+        if phase.is_discarding() {
+            // It came back too late for whoever discards.
+            phase.discarded(self.discard());
+        }
     }
 
-    /// A job that was taken, and must not start, goes back.
+    /// A job that was taken before the function was managed, and must not start, goes back to the front.
     pub(crate) fn put_first(self, priority: Priority, entry: Entry<S>) {
         self.update(|state, _| state.put_first(priority, std::iter::once(entry)));
     }
 
-    /// Moves the jobs that these workers have claimed and not started to the front.
+    /// The same for a worker: to where `put` has it. A removed function's job does not go back, for the function may have been
+    /// found empty and be on its way out; its worker runs it, as it would have without limits.
+    pub(crate) fn give_back(self, entry: Entry<S>, put: impl FnOnce(&mut State<S>, Entry<S>)) -> Result<(), Entry<S>> {
+        self.update(|state, _| {
+            // Under the lock, which a removal takes between raising the flag and looking whether there is a job.
+            if self.core.flags() & REMOVED != 0 {
+                return Err(entry);
+            }
+            put(state, entry);
+            Ok(())
+        })
+    }
+
+    /// Moves the jobs that these workers have claimed and not started to the front; not in a removed function, as above.
     pub(crate) fn take_claims_back<'w>(self, workers: impl IntoIterator<Item = &'w WorkerShared>) {
         let core = NonNull::from(self.core);
-        let mut entries = Vec::new();
-        for worker in workers {
-            while let Some(taken) = worker.claim.revoke_of(Some(core), |_| ()) {
-                let span = Span { block: taken.block, start: taken.start, len: taken.len, began: false };
-                // SAFETY: revoked for this call, from a claim of this function.
-                unsafe { self.empty_span(span, |entry| entries.push(entry)) };
+        self.update(|state, _| {
+            let mut entries = Vec::new();
+            for worker in workers.into_iter().filter(|_| self.core.flags() & REMOVED == 0) {
+                while let Some(taken) = worker.claim.revoke_of(Some(core), |_| ()) {
+                    let span = Span { block: taken.block, start: taken.start, len: taken.len, began: false };
+                    // SAFETY: revoked for this call, from a claim of this function.
+                    unsafe { self.empty_span(span, |entry| entries.push(entry)) };
+                }
             }
-        }
-        self.update(|state, _| state.put_first(Priority::Normal, entries.into_iter()));
+            state.put_first(Priority::Normal, entries.into_iter());
+        });
     }
 
     /// Ends everything that is queued as cancelled: how many.
@@ -272,8 +308,7 @@ impl<'c, S: Stored> Desk<'c, S> {
     fn tell(self, ends: Ends<S>) -> usize {
         let mut count = 0;
         for (record, why) in ends.records {
-            count += usize::from(!record.is_cancelled());
-            deliver_error(record, why);
+            count += usize::from(deliver_error(record, why));
         }
         for Listener(slot) in ends.cancelled {
             // SAFETY: the job's side of the slot, last use.
@@ -358,18 +393,27 @@ pub(crate) fn deliver<R>(record: Record, value: R) {
     }
 }
 
-/// Tells everybody who hears of it that there is no value.
-pub(crate) fn deliver_error(record: Record, why: JobError) {
+/// Tells everybody who hears of it that there is no value; those who had cancelled a job that was not started, that it is
+/// cancelled: whether others wanted it.
+pub(crate) fn deliver_error(mut record: Record, why: JobError) -> bool {
+    if !record.is_running {
+        for Listener(slot) in record.begin() {
+            // SAFETY: the job's side of the slot, last use; likewise below.
+            quietly(|| unsafe { ResultSlot::fail(slot, JobError::Cancelled) });
+        }
+    }
+    let is_wanted = record.is_wanted();
     let mut listeners = record.listeners.into_iter();
     let first = listeners.next();
     for slot in listeners {
-        // SAFETY: the job's side of the slot, last use.
+        // SAFETY: as above.
         quietly(|| unsafe { ResultSlot::fail(slot, why.copy()) });
     }
     if let Some(slot) = first {
         // SAFETY: as above.
         quietly(|| unsafe { ResultSlot::fail(slot, why) });
     }
+    is_wanted
 }
 
 /// Completes a slot with a clone of the value.

@@ -161,6 +161,13 @@ impl<S: Stored> Lanes<S> {
         Self::are_empty(core) && none_kept()
     }
 
+    /// Whether nothing is queued or will be, once the lanes are closed: a job with a record may be run again, or be told of.
+    pub(crate) unsafe fn is_settled(core: &Core) -> bool {
+        // SAFETY: this vtable's core.
+        let desk = unsafe { desk::<S>(core) };
+        Self::are_empty(core) && desk.is_none_or(|desk| desk.read(|state| state.is_empty() && !state.records.has_any()))
+    }
+
     /// The lanes alone.
     fn are_empty(core: &Core) -> bool {
         core.lanes().all(|(_, lane)| lane.is_empty::<S>())
@@ -207,7 +214,7 @@ where
         discard_nested: Discard::<S, R>::nested,
         discard_queued: Discard::<S, R>::queued,
         is_empty: Lanes::<S>::is_empty,
-        is_settled: Lanes::<S>::is_empty,
+        is_settled: Lanes::<S>::is_settled,
         queued: Lanes::<S>::queued,
         drop_body: Self::drop_body,
         closed: |_| (),
@@ -244,8 +251,9 @@ where
     #[inline(always)]
     fn settle(worker: &Worker, core: &Core, priority: Priority) -> bool {
         let ready = worker.shared_arc().ready(priority);
-        // A lane that was not made yet may be made while the bit of a function that had this index before is cleared.
-        let is_empty = || core.lane(priority).is_none_or(Lane::is_empty::<S>);
+        // A lane that was not made yet may be made while the bit of a function that had this index before is cleared. If the
+        // function was made managed meanwhile, its jobs may be elsewhere, and the bit says that they may start.
+        let is_empty = || core.lane(priority).is_none_or(Lane::is_empty::<S>) && core.flags() & MANAGED == 0;
         ready.settle(core.index as usize, is_empty, || worker.notify())
     }
 
@@ -261,12 +269,16 @@ where
         worker.pass_on_if_last();
         // Between the take and the look at the flag, see `managed`.
         fence_light();
+        let mut entry = Entry::new(control, stored);
         if core.flags() & MANAGED != 0 {
             // SAFETY: this vtable's core.
             let desk = unsafe { desk::<S>(core) }.expect("the flag is raised after it was made");
-            desk.put_first(priority, Entry::new(control, stored));
-            return true;
+            match desk.give_back(entry, |state, entry| state.put_first(priority, std::iter::once(entry))) {
+                Ok(()) => return true,
+                Err(kept) => entry = kept,
+            }
         }
+        let Entry { control, stored, .. } = entry;
         worker.ran(1);
         // SAFETY: the body lives until the engine has ended, and this worker is part of it.
         let body = unsafe { &*core.body_ptr().cast::<F>() };
@@ -392,7 +404,10 @@ where
             let (control, stored) = unsafe { unpack::<S>(taken, |node| worker.free_node(core.class(), node)) };
             // After the fence of the pop or the steal, see `managed`.
             if core.flags() & MANAGED != 0 {
-                Self::join_managed(core, control, stored);
+                if let Err(Entry { control, stored, .. }) = Self::join_managed(core, control, stored) {
+                    // SAFETY: moved out above.
+                    unsafe { Self::run_apart(worker, core, body, control, stored) };
+                }
             } else if control == detached() {
                 drop(body(stored.unwrap()));
             } else {
@@ -413,10 +428,10 @@ where
     /// The function was made managed while this job lay in a deque.
     #[cold]
     #[inline(never)]
-    fn join_managed(core: &Core, control: *mut ResultSlot, stored: S) {
+    fn join_managed(core: &Core, control: *mut ResultSlot, stored: S) -> Result<(), Entry<S>> {
         // SAFETY: this vtable's core.
         let desk = unsafe { desk::<S>(core) }.expect("the flag is raised after it was made");
-        desk.update(|state, _| state.append(Priority::Normal, Entry::new(control, stored)));
+        desk.give_back(Entry::new(control, stored), |state, entry| state.append(Priority::Normal, entry))
     }
 
     /// A call of its own, so that nested jobs without a handle need not save what it needs.

@@ -263,9 +263,10 @@ impl Shared {
     /// Ends everything that has not started as cancelled.
     fn discard(&self) {
         self.phase.start_discarding();
-        self.finish_drain();
-        // Held to the end: the functions of the jobs that are taken below stay alive.
+        // Before the workers may leave, for the last one lets go of all functions. Held to the end: the functions of the jobs
+        // that are taken below stay alive.
         let cores = self.close_names();
+        self.finish_drain();
         cores.iter().for_each(|core| self.discard_queued(core));
         for worker in &self.workers {
             // SAFETY: an open claim has jobs that are not done with, so its function is not freed.

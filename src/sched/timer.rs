@@ -49,11 +49,22 @@ impl Timer {
     pub(crate) fn forget(&self, core: &Core) {
         let address = ptr::from_ref(core).addr();
         self.inner.lock().due.retain(|(_, of), _| *of != address);
+        self.changed.notify_all();
     }
 
-    /// The engine has ended. What is still due, for jobs that consumers have, will be told.
+    /// The engine has ended. What is still due, for jobs that consumers have, will be told; functions that only wait for what
+    /// is over are let go of.
     pub(crate) fn end(&self) {
-        self.inner.lock().has_ended = true;
+        let due = {
+            let mut inner = self.inner.lock();
+            inner.has_ended = true;
+            std::mem::take(&mut inner.due)
+        };
+        for core in due.into_values() {
+            // They come back if there is something left for them.
+            // SAFETY: the vtable was made for this core.
+            unsafe { (core.vtable.managed.tick)(&core, Instant::now()) };
+        }
         self.changed.notify_all();
     }
 

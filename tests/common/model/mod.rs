@@ -4,9 +4,14 @@
 //! [`Operation::Run`](operation::Operation::Run) opens the gate, waits until everything queued has run, and closes it
 //! again. The property test draws operations, the fuzz target and its replay decode them from bytes.
 
+mod consumers;
 pub(crate) mod driver;
+mod finish;
 pub(crate) mod operation;
-pub(crate) mod reference;
+mod reference;
+mod room;
+mod runs;
+mod started;
 
 /// Decodes `bytes`, which may be any, and runs them.
 pub(crate) fn run_bytes(bytes: &[u8]) {

@@ -1,37 +1,130 @@
 //! What can be done to an engine, and how bytes spell it.
 
-use layshaft::Priority;
+use layshaft::{Limits, Overflow, Priority};
 
 /// Names that functions compete for.
 pub(crate) const NAMES: usize = 4;
 /// Consumer sets.
 pub(crate) const SETS: usize = 2;
+/// Keys of unique jobs.
+const KEYS: u8 = 3;
 /// More would only make runs longer.
 const MOST_OPERATIONS: usize = 300;
+
+/// What a job is submitted with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Terms {
+    pub(crate) priority: Priority,
+    pub(crate) key: Option<u8>,
+    /// Not before an hour has passed: no run lasts that long.
+    pub(crate) later: bool,
+    /// Within an hour, waiting or running: that changes nothing but how the job is kept.
+    pub(crate) timed: bool,
+}
+
+/// Limits of a function.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Bounds {
+    pub(crate) capacity: Option<usize>,
+    pub(crate) capacity_of: Option<(Priority, usize)>,
+    pub(crate) overflow: Overflow,
+    pub(crate) concurrency: Option<usize>,
+    pub(crate) drop_abandoned: bool,
+}
 
 /// One step. Numbers are taken modulo what there is, so every value means something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Operation {
-    Register { name: usize, remote: bool },
-    Remove { name: usize },
-    Send { function: usize, n: u8, priority: Priority },
-    Submit { function: usize, n: u8, priority: Priority },
-    SendBatch { function: usize, jobs: u8 },
-    SubmitBatch { function: usize, jobs: u8 },
-    Cancel { handle: usize },
-    Detach { handle: usize },
-    Wait { handle: usize },
-    Poll { handle: usize },
+    Register {
+        name: usize,
+        remote: bool,
+    },
+    Remove {
+        name: usize,
+    },
+    Send {
+        function: usize,
+        n: u8,
+        terms: Terms,
+    },
+    Submit {
+        function: usize,
+        n: u8,
+        terms: Terms,
+    },
+    SendBatch {
+        function: usize,
+        jobs: u8,
+    },
+    SubmitBatch {
+        function: usize,
+        jobs: u8,
+    },
+    Cancel {
+        handle: usize,
+    },
+    Detach {
+        handle: usize,
+    },
+    Wait {
+        handle: usize,
+    },
+    Poll {
+        handle: usize,
+    },
     Run,
-    Join { set: usize, function: usize },
-    Leave { set: usize, function: usize },
-    Park { set: usize },
-    Renew { set: usize },
-    Pull { set: usize },
-    PutBack { pulled: usize },
-    Complete { pulled: usize },
-    Fail { pulled: usize },
-    Lose { pulled: usize },
+    Join {
+        set: usize,
+        function: usize,
+    },
+    Leave {
+        set: usize,
+        function: usize,
+    },
+    Park {
+        set: usize,
+    },
+    Renew {
+        set: usize,
+    },
+    Pull {
+        set: usize,
+    },
+    PutBack {
+        pulled: usize,
+    },
+    Complete {
+        pulled: usize,
+    },
+    Fail {
+        pulled: usize,
+    },
+    Lose {
+        pulled: usize,
+    },
+    SetLimits {
+        function: usize,
+        bounds: Bounds,
+    },
+    Pause {
+        function: usize,
+    },
+    Resume {
+        function: usize,
+    },
+    /// Runs lost jobs of a function without a body so often; 0: not again.
+    SetRetry {
+        function: usize,
+        attempts: u32,
+    },
+    TakeDead {
+        function: usize,
+        at: usize,
+    },
+    RetryDead {
+        function: usize,
+        at: usize,
+    },
 }
 
 /// How the engine ends.
@@ -43,22 +136,59 @@ pub(crate) enum Finish {
     Drop,
 }
 
+fn priority(n: u8) -> Priority {
+    match n % 4 {
+        1 => Priority::High,
+        2 => Priority::Low,
+        _ => Priority::Normal,
+    }
+}
+
+impl Bounds {
+    fn from_bits(bits: u8, concurrency: Option<usize>) -> Bounds {
+        let overflow = match bits >> 3 & 3 {
+            1 => Overflow::EvictNewest,
+            2 => Overflow::EvictOldest,
+            _ => Overflow::Reject,
+        };
+        let capacity_of = match bits >> 5 & 3 {
+            0 => None,
+            n => Some((priority(n), usize::from(n))),
+        };
+        let capacity = [None, Some(0), Some(1), Some(2), Some(3), Some(5), Some(8), None][usize::from(bits & 7)];
+        Bounds { capacity, capacity_of, overflow, concurrency, drop_abandoned: bits >> 7 == 1 }
+    }
+
+    pub(crate) fn limits(&self) -> Limits {
+        let mut limits = Limits::new().overflow(self.overflow).drop_abandoned(self.drop_abandoned);
+        if let Some(capacity) = self.capacity {
+            limits = limits.capacity(capacity);
+        }
+        if let Some((priority, capacity)) = self.capacity_of {
+            limits = limits.capacity_of(priority, capacity);
+        }
+        match self.concurrency {
+            Some(jobs) => limits.concurrency(jobs),
+            None => limits,
+        }
+    }
+}
+
 impl Operation {
     /// Every three bytes are an operation.
     pub(crate) fn from_bytes([code, a, b]: [u8; 3]) -> Operation {
         let (at, set) = (usize::from(a), usize::from(b) % SETS);
+        if code >= 128 {
+            return Operation::managed(code, at, b);
+        }
         let name = at % NAMES;
-        let priority = match code / 24 % 4 {
-            1 => Priority::High,
-            2 => Priority::Low,
-            _ => Priority::Normal,
-        };
+        let terms = Terms { priority: priority(code / 24), ..Terms::default() };
         match code % 24 {
             0 => Operation::Register { name, remote: false },
             1 => Operation::Register { name, remote: true },
             2 => Operation::Remove { name },
-            3 | 4 => Operation::Send { function: at, n: b, priority },
-            5 | 6 => Operation::Submit { function: at, n: b, priority },
+            3 | 4 => Operation::Send { function: at, n: b, terms },
+            5 | 6 => Operation::Submit { function: at, n: b, terms },
             7 => Operation::SendBatch { function: at, jobs: b },
             8 => Operation::SubmitBatch { function: at, jobs: b },
             9 | 10 => Operation::Cancel { handle: at },
@@ -75,6 +205,29 @@ impl Operation {
             22 => Operation::Complete { pulled: at },
             _ if b % 2 == 0 => Operation::Fail { pulled: at },
             _ => Operation::Lose { pulled: at },
+        }
+    }
+
+    /// What makes a function managed, and what is asked of one.
+    fn managed(code: u8, function: usize, b: u8) -> Operation {
+        let terms = Terms { priority: priority(code / 16), ..Terms::default() };
+        let keyed = Terms { key: Some(b % KEYS), ..terms };
+        match code % 16 {
+            0 => Operation::SetLimits { function, bounds: Bounds::from_bits(b, None) },
+            n @ 1..=3 => Operation::SetLimits { function, bounds: Bounds::from_bits(b, Some(usize::from(n - 1))) },
+            4 => Operation::Pause { function },
+            5 | 6 => Operation::Resume { function },
+            7 | 8 => Operation::Submit { function, n: b, terms: keyed },
+            9 => Operation::Send { function, n: b, terms: keyed },
+            10 => Operation::Submit { function, n: b, terms: Terms { later: true, ..terms } },
+            11 if b % 2 == 0 => {
+                Operation::Submit { function, n: b, terms: Terms { later: true, timed: true, ..keyed } }
+            }
+            11 => Operation::Send { function, n: b, terms: Terms { later: true, ..terms } },
+            12 => Operation::Submit { function, n: b, terms: Terms { timed: true, ..terms } },
+            13 => Operation::SetRetry { function, attempts: u32::from(b % 4) },
+            14 => Operation::TakeDead { function, at: usize::from(b) },
+            _ => Operation::RetryDead { function, at: usize::from(b) },
         }
     }
 }

@@ -1,6 +1,7 @@
-//! The sequential model: plain queues, no threads.
+//! The sequential model: plain queues, no threads. What limits do to a queue is in [`room`](super::room), what becomes of jobs
+//! that were started in [`started`](super::started).
 
-use super::operation::NAMES;
+use super::operation::{Bounds, NAMES, Terms};
 use layshaft::Priority;
 use std::collections::VecDeque;
 
@@ -34,6 +35,7 @@ pub(crate) enum State {
     Value,
     Panicked,
     Cancelled,
+    Evicted,
     Failed,
     Lost,
 }
@@ -44,20 +46,54 @@ impl State {
     }
 }
 
+/// A handle.
+pub(crate) struct Claim {
+    pub(crate) job: usize,
+    /// What it reports.
+    pub(crate) end: Option<State>,
+    /// A cancel was refused.
+    pub(crate) wished: bool,
+    pub(crate) dropped: bool,
+}
+
 pub(crate) struct Job {
+    /// Of its argument.
+    pub(crate) id: u64,
     pub(crate) function: usize,
     pub(crate) n: u8,
-    pub(crate) priority: Priority,
+    pub(crate) terms: Terms,
     pub(crate) state: State,
-    pub(crate) cancel_asked: bool,
+    /// Somebody sent it.
+    pub(crate) sent: bool,
+    /// There is a clone of its argument.
+    pub(crate) retries: bool,
+    pub(crate) attempts: u32,
+    /// Counts as running.
+    pub(crate) counts: bool,
 }
 
 #[derive(Default)]
 pub(crate) struct Function {
     pub(crate) remote: bool,
     pub(crate) closed: bool,
+    /// What was accepted is to end.
+    pub(crate) ending: bool,
+    pub(crate) managed: bool,
+    pub(crate) paused: bool,
+    pub(crate) bounds: Bounds,
+    pub(crate) attempts: u32,
+    pub(crate) running: usize,
     /// Indices of jobs, first to start in front.
     pub(crate) queue: VecDeque<usize>,
+    pub(crate) delayed: Vec<usize>,
+    pub(crate) dead: Vec<usize>,
+}
+
+/// Why a submit is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    Closed,
+    Full,
 }
 
 #[derive(Default)]
@@ -66,7 +102,10 @@ pub(crate) struct Reference {
     pub(crate) names: [Option<usize>; NAMES],
     pub(crate) functions: Vec<Function>,
     pub(crate) jobs: Vec<Job>,
+    pub(crate) claims: Vec<Claim>,
     pub(crate) panicked: u64,
+    /// Jobs that the end of a function or of the engine cancelled.
+    pub(crate) discarded: usize,
 }
 
 impl Reference {
@@ -84,97 +123,119 @@ impl Reference {
     pub(crate) fn remove(&mut self, name: usize) -> bool {
         let Some(function) = self.names[name].take() else { return false };
         self.functions[function].closed = true;
+        self.end(function);
         true
     }
 
-    /// The number that the next job will have.
-    pub(crate) fn next_job(&self) -> usize {
-        self.jobs.len()
-    }
-
-    /// False when the function is closed.
-    pub(crate) fn submit(&mut self, function: usize, n: u8, priority: Priority) -> bool {
-        if self.functions[function].closed {
-            return false;
+    /// Nothing may hold up for ever what the function has accepted.
+    pub(crate) fn end(&mut self, function: usize) {
+        let function = &mut self.functions[function];
+        (function.ending, function.paused) = (true, false);
+        for job in std::mem::take(&mut function.delayed) {
+            self.discarded += 1;
+            self.settle(job, State::Cancelled);
         }
-        // Behind all of its priority: priorities are ordered most urgent first.
-        let place = self.place(function, |queued| queued > priority);
-        self.functions[function].queue.insert(place, self.jobs.len());
-        self.jobs.push(Job { function, n, priority, state: State::Queued, cancel_asked: false });
-        true
+    }
+
+    /// Jobs that are accepted, have not started, and are wanted.
+    pub(crate) fn queued(&self, function: usize) -> usize {
+        self.functions[function].queue.len() + self.functions[function].delayed.len()
+    }
+
+    /// Accepts a job, or has the handle join another: the handle's number, if there is to be one.
+    pub(crate) fn submit(
+        &mut self,
+        function: usize,
+        id: u64,
+        n: u8,
+        terms: Terms,
+        handle: bool,
+    ) -> Result<Option<usize>, Refusal> {
+        self.functions[function].managed |= terms.key.is_some() || terms.later || terms.timed;
+        if self.functions[function].closed {
+            return Err(Refusal::Closed);
+        }
+        if let Some(job) = self.with_key(function, terms.key) {
+            self.jobs[job].sent |= !handle;
+            return Ok(handle.then(|| self.claim(job)));
+        }
+        self.make_room(function, terms.priority)?;
+        let retries = self.functions[function].attempts > 0;
+        let job = self.jobs.len();
+        let (state, sent) = (State::Queued, !handle);
+        self.jobs.push(Job { id, function, n, terms, state, sent, retries, attempts: 0, counts: false });
+        if terms.later {
+            self.functions[function].delayed.push(job);
+        } else {
+            // Behind all of its priority: priorities are ordered most urgent first.
+            let place = self.place(function, |queued| queued > terms.priority);
+            self.functions[function].queue.insert(place, job);
+        }
+        Ok(handle.then(|| self.claim(job)))
+    }
+
+    fn claim(&mut self, job: usize) -> usize {
+        self.claims.push(Claim { job, end: None, wished: false, dropped: false });
+        self.claims.len() - 1
+    }
+
+    /// The job that a submit with this key joins.
+    fn with_key(&self, function: usize, key: Option<u8>) -> Option<usize> {
+        let is_it = |job: &Job| job.function == function && job.terms.key == key && !job.state.is_ended();
+        key.and_then(|_| self.jobs.iter().position(is_it))
     }
 
     /// Where the first queued job is that `stands` behind the new one.
-    fn place(&self, function: usize, stands: impl Fn(Priority) -> bool) -> usize {
+    pub(crate) fn place(&self, function: usize, stands: impl Fn(Priority) -> bool) -> usize {
         let queue = &self.functions[function].queue;
-        queue.iter().position(|job| stands(self.jobs[*job].priority)).unwrap_or(queue.len())
+        queue.iter().position(|job| stands(self.jobs[*job].terms.priority)).unwrap_or(queue.len())
     }
 
-    /// The priority of the first job of a function.
-    pub(crate) fn first(&self, function: usize) -> Option<Priority> {
-        self.functions[function].queue.front().map(|job| self.jobs[*job].priority)
+    /// Those who still hear of a job.
+    pub(crate) fn listeners(&self, job: usize) -> impl Iterator<Item = &Claim> {
+        self.claims.iter().filter(move |claim| claim.job == job && claim.end.is_none())
     }
 
-    /// True when the job will not run.
-    pub(crate) fn cancel(&mut self, job: usize) -> bool {
-        match self.jobs[job].state {
-            State::Queued => {
-                let queue = &mut self.functions[self.jobs[job].function].queue;
-                queue.retain(|queued| *queued != job);
-                self.jobs[job].state = State::Cancelled;
+    /// A job is over: whoever hears of it does now.
+    pub(crate) fn settle(&mut self, job: usize, end: State) {
+        self.jobs[job].state = end;
+        let listeners = self.claims.iter_mut().filter(|claim| claim.job == job && claim.end.is_none());
+        listeners.for_each(|claim| claim.end = Some(end));
+    }
+
+    /// True when the job will not run, as far as this handle is concerned.
+    pub(crate) fn cancel(&mut self, claim: usize) -> bool {
+        let job = self.claims[claim].job;
+        match (self.claims[claim].end, self.jobs[job].state) {
+            (None, State::Queued) => {
+                self.claims[claim].end = Some(State::Cancelled);
+                if !self.jobs[job].sent && self.listeners(job).next().is_none() {
+                    self.take_out(job);
+                    self.jobs[job].state = State::Cancelled;
+                }
             }
-            State::Pulled => self.jobs[job].cancel_asked = true,
+            (None, _) => self.claims[claim].wished = true,
             _ => {}
         }
-        self.jobs[job].state == State::Cancelled
+        self.claims[claim].end == Some(State::Cancelled)
     }
 
-    /// A consumer took `job`, which must be the first of its function.
-    pub(crate) fn pull(&mut self, job: usize) {
-        let first = self.functions[self.jobs[job].function].queue.pop_front();
-        assert_eq!(first, Some(job), "a set took a job that was not the first of its function");
-        self.jobs[job].state = State::Pulled;
+    /// Out of its queue.
+    fn take_out(&mut self, job: usize) {
+        let function = &mut self.functions[self.jobs[job].function];
+        function.queue.retain(|queued| *queued != job);
+        function.delayed.retain(|queued| *queued != job);
     }
 
-    pub(crate) fn put_back(&mut self, job: usize) {
-        // Before all of its priority.
-        let (function, priority) = (self.jobs[job].function, self.jobs[job].priority);
-        let place = self.place(function, |queued| queued >= priority);
-        self.functions[function].queue.insert(place, job);
-        self.jobs[job].state = State::Queued;
-    }
-
-    /// Runs everything that a worker can run. Returns, by function, the jobs in the order of their starts.
-    pub(crate) fn run(&mut self) -> Vec<Vec<usize>> {
-        let mut ran = Vec::new();
-        for function in &mut self.functions {
-            let queue = if function.remote { VecDeque::new() } else { std::mem::take(&mut function.queue) };
-            for job in &queue {
-                let job = &mut self.jobs[*job];
-                let panics = kind(job.n) == Kind::Panics;
-                job.state = if panics { State::Panicked } else { State::Value };
-                self.panicked += u64::from(panics);
+    /// Cancels everything queued.
+    pub(crate) fn discard(&mut self) {
+        for function in 0..self.functions.len() {
+            for job in std::mem::take(&mut self.functions[function].queue) {
+                self.discarded += 1;
+                self.settle(job, State::Cancelled);
             }
-            ran.push(queue.into());
+            self.end(function);
         }
-        ran
-    }
-
-    /// Jobs that `job` sends when it runs: none that its function does not take.
-    pub(crate) fn children(&self, job: usize) -> u64 {
-        match kind(self.jobs[job].n) {
-            Kind::Parent(children) if !self.functions[self.jobs[job].function].closed => children,
-            _ => 0,
-        }
-    }
-
-    /// Cancels everything queued. Returns how much that was.
-    pub(crate) fn discard(&mut self) -> usize {
-        let queued: Vec<usize> = self.functions.iter_mut().flat_map(|function| function.queue.drain(..)).collect();
-        for job in &queued {
-            self.jobs[*job].state = State::Cancelled;
-        }
-        queued.len()
     }
 
     pub(crate) fn close(&mut self) {

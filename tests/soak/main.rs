@@ -1,0 +1,36 @@
+//! Is every job accounted for, whatever eight threads do to an engine, and however it ends?
+//!
+//! Short rounds, each a fresh engine that is ended while the threads are at it or when they are done. `LAYSHAFT_SOAK_SECONDS`
+//! sets the length, `LAYSHAFT_SEED` begins with the round of that seed: the same choices, up to the machine's own timing.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod actor;
+mod ledger;
+mod round;
+
+use common::{PATIENCE, rng, watchdog_for};
+use std::time::{Duration, Instant};
+
+#[test]
+fn soak() {
+    let seconds = std::env::var("LAYSHAFT_SOAK_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(2.0);
+    let end = Instant::now() + Duration::from_secs_f64(seconds);
+    let first = rng::seed("soak");
+    let (mut jobs, mut ran, mut rounds) = (0, 0, 0);
+    while rounds < 6 || Instant::now() < end {
+        let seed = first + rounds;
+        let _watchdog = watchdog_for(format!("the end of the round LAYSHAFT_SEED={seed}"), PATIENCE * 3);
+        // Shown when the round fails.
+        println!("round {rounds}: LAYSHAFT_SEED={seed}");
+        // Arguments that lie in a deque's entry, in a node, and in a box.
+        let (of_round, of_them_ran) = match seed % 3 {
+            0 => round::run::<0>(seed),
+            1 => round::run::<100>(seed),
+            _ => round::run::<700>(seed),
+        };
+        (jobs, ran, rounds) = (jobs + of_round, ran + of_them_ran, rounds + 1);
+    }
+    println!("soak: {jobs} jobs in {rounds} rounds, {ran} ran");
+}
