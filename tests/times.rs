@@ -231,3 +231,22 @@ fn the_end_forgets_what_is_not_due() {
     drop((engine, flaky));
     live.assert_balanced();
 }
+
+/// A consumer takes a job after the engine's end: its time is told as before, though nothing was due in between.
+#[test]
+fn a_time_out_after_the_end() {
+    let _watchdog = watchdog("the end of the jobs");
+    let engine = engine(1);
+    let remote = engine.consumer::<u32, u32>("remote").unwrap();
+    let set = engine.consumer_set();
+    set.add(&remote);
+    let before = remote.job(1).timeout(SHORT).submit().unwrap();
+    let handle = remote.job(2).timeout(SHORT).submit().unwrap();
+    let pulled = set.try_next().unwrap();
+    assert!(is_timed_out(&outcome(before)));
+    drop(pulled);
+    engine.shutdown(Shutdown::Drain);
+    let pulled = set.try_next().unwrap();
+    assert!(is_timed_out(&outcome(handle)));
+    drop((pulled, engine));
+}

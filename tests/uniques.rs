@@ -3,7 +3,7 @@
 mod common;
 
 use common::{Gate, Held, Live, Tally, Token, engine, outcome, value, watchdog};
-use layshaft::{Function, JobError, JobHandle, Limits, Overflow, Shutdown};
+use layshaft::{Function, JobError, JobHandle, Limits, Overflow, Shutdown, WaitError};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -302,4 +302,32 @@ fn a_wish_is_granted_when_the_job_comes_back() {
         assert_eq!(remote.queued(), 0);
         assert!(set.try_next().is_none());
     }
+}
+
+/// A job that joins itself, or is given its own handle, is not to wait for itself.
+#[test]
+fn a_job_does_not_wait_for_itself() {
+    let _watchdog = watchdog("the end of the jobs");
+    let engine = engine(2);
+    let own = Arc::new(std::sync::OnceLock::<Function<u64, bool>>::new());
+    let inner = Arc::clone(&own);
+    let selfish = engine.function("selfish", move |n| {
+        let own = inner.get().unwrap();
+        let itself = own.job(n).unique(*b"key").submit().unwrap();
+        itself.wait().is_err_and(|error| matches!(error, WaitError::WouldNeverEnd(_)))
+    });
+    own.set(selfish.unwrap()).ok().unwrap();
+    let selfish = own.get().unwrap();
+    assert!(value(selfish.job(1).unique(*b"key").submit().unwrap()));
+    let (give, take) = std::sync::mpsc::channel::<JobHandle<bool>>();
+    let take = std::sync::Mutex::new(take);
+    let timed = engine.function("timed", move |()| {
+        let itself = take.lock().unwrap().recv().unwrap();
+        itself.wait().is_err_and(|error| matches!(error, WaitError::WouldNeverEnd(_)))
+    });
+    let (told, heard) = std::sync::mpsc::channel();
+    let tell = move |update: &layshaft::Update| told.send(update.clone()).unwrap();
+    let handle = timed.unwrap().job(()).timeout(Duration::from_secs(3600)).on_update(tell).submit().unwrap();
+    give.send(handle).unwrap();
+    assert!(heard.recv().is_err(), "it has ended, and nobody listens any more");
 }

@@ -138,7 +138,8 @@ impl<A: Send + 'static, R: Send + 'static> Pulled<A, R> {
         (arg, Completer { slot, lease, result: PhantomData })
     }
 
-    /// Queues the job again, before all others of its function and priority, under the same id.
+    /// Queues the job again, before all others of its function and priority, under the same id. For a function's
+    /// [`Retry`](crate::Retry) it has been an attempt, as a loss is.
     ///
     /// If its caller has asked to cancel it meanwhile, or the engine has discarded what is queued, the job ends as cancelled
     /// instead.

@@ -2,7 +2,7 @@
 
 use super::update::{Audience, OnUpdate};
 use crate::job::slot::ResultSlot;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::ptr::NonNull;
 use std::time::{Duration, Instant};
 
@@ -92,6 +92,11 @@ impl Record {
         !self.detached && self.listeners.iter().all(|slot| unsafe { slot.as_ref() }.is_cancel_requested())
     }
 
+    /// Whether this handle's slot hears of it.
+    pub(crate) fn is_heard_by(&self, slot: NonNull<ResultSlot>) -> bool {
+        self.listeners.contains(&slot)
+    }
+
     /// Whether anybody is left, after [`begin`](Self::begin).
     pub(crate) fn is_wanted(&self) -> bool {
         self.detached || !self.listeners.is_empty()
@@ -139,7 +144,7 @@ pub(crate) struct Records {
     all: HashMap<RecordId, Record>,
     by_key: HashMap<Box<[u8]>, RecordId>,
     /// When to look at which record.
-    due: BTreeMap<(Instant, RecordId), ()>,
+    due: BTreeSet<(Instant, RecordId)>,
     last: RecordId,
 }
 
@@ -180,7 +185,7 @@ impl Records {
     /// Has the record looked at when the time has come.
     fn look_at(&mut self, when: Option<Instant>, id: RecordId) {
         if let Some(when) = when {
-            self.due.insert((when, id), ());
+            self.due.insert((when, id));
         }
     }
 
@@ -253,11 +258,10 @@ impl Records {
 
     /// A record to look at now.
     pub(crate) fn next_due(&mut self, now: Instant) -> Option<RecordId> {
-        let ((when, id), ()) = self.due.first_key_value()?;
-        if *when > now {
+        let (when, id) = *self.due.first()?;
+        if when > now {
             return None;
         }
-        let id = *id;
         self.due.pop_first();
         Some(id)
     }
@@ -279,7 +283,7 @@ impl Records {
 
     /// When to look next.
     pub(crate) fn first_due(&self) -> Option<Instant> {
-        self.due.first_key_value().map(|((when, _), ())| *when)
+        self.due.first().map(|(when, _)| *when)
     }
 
     /// Whether any job has one.

@@ -5,6 +5,7 @@ use super::registry::Shared;
 use super::worker::Worker;
 use crate::error::JobError;
 use crate::job::origin;
+use crate::job::slot::ResultSlot;
 use crate::queue::block::Shape;
 use crate::queue::lane::{Lane, Span};
 use crate::queue::pool::{Link, Pool};
@@ -120,6 +121,7 @@ pub(crate) struct ManagedVtable {
     pub(crate) tick: unsafe fn(&Core, Instant),
     pub(crate) told: unsafe fn(&Core),
     pub(crate) is_cancelled: unsafe fn(&Core, RecordId) -> bool,
+    pub(crate) is_heard_by: unsafe fn(&Core, RecordId, NonNull<ResultSlot>) -> bool,
 }
 
 /// The pools that functions with the same job layout share, one such set an engine.

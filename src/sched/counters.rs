@@ -34,9 +34,11 @@ impl Counts {
         ((self.0 / Self::SEARCHER) & Self::FIELD) as u32
     }
 
-    /// Whether every enlisted thread sleeps: in one look, so that it was so at one moment.
-    pub(crate) fn are_all_asleep(self) -> bool {
-        u64::from(self.sleepers()) == (self.0 / Self::ENLISTED) & Self::FIELD
+    /// Whether every enlisted thread sleeps, in one look, so that it was so at one moment; and as many have settled
+    /// (`Phase::settle`): a sleeper may still be at its last look.
+    pub(crate) fn are_all_asleep(self, settled: usize) -> bool {
+        let enlisted = (self.0 / Self::ENLISTED) & Self::FIELD;
+        u64::from(self.sleepers()) == enlisted && settled as u64 == enlisted
     }
 
     /// Whether new work should wake somebody: there is a sleeper, and no searcher who would find the work anyway.
@@ -66,10 +68,10 @@ mod tests {
     #[test]
     fn transitions_keep_the_sum() {
         let two = Counts(2 * Counts::ENLISTED + 2 * Counts::SLEEPER);
-        assert!(two.wants_wake() && two.are_all_asleep());
+        assert!(two.wants_wake() && two.are_all_asleep(2) && !two.are_all_asleep(1));
         let one = two.wake();
         assert_eq!((one.sleepers(), one.searchers()), (1, 1));
-        assert!(!one.wants_wake() && !one.are_all_asleep(), "a searcher finds the work");
+        assert!(!one.wants_wake() && !one.are_all_asleep(2), "a searcher finds the work");
         let none = two.wake_all();
         assert_eq!((none.sleepers(), none.searchers()), (0, 2));
     }

@@ -83,12 +83,14 @@ impl Worker {
             return Asleep::Ended;
         }
         let limit = watching.then_some(watch);
-        if shared.phase.is_draining() && shared.all_asleep() {
+        let settled = shared.phase.settle();
+        if shared.phase.is_draining() && shared.sleep.counts_in_order().are_all_asleep(settled) {
             // Everybody has looked and found nothing: what was accepted has been run.
             shared.finish_drain();
         }
         add(&self.me().counters.parks, 1);
         let woken = shared.sleep.park(limit);
+        shared.phase.unsettle();
         shared.phase.stop_watch(watching);
         self.tick();
         Asleep::Woken(woken)

@@ -445,6 +445,7 @@ impl<S: Stored, R> Kept<S, R> {
         tick: Self::tick,
         told: Self::told,
         is_cancelled: Self::is_cancelled,
+        is_heard_by: Self::is_heard_by,
     };
 
     /// The engine began to end: what was accepted is to end.
@@ -525,6 +526,13 @@ impl<S: Stored, R> Kept<S, R> {
         // SAFETY: passed on.
         let desk = unsafe { desk::<S>(core) };
         desk.is_none_or(|desk| desk.read(|state| state.records.get(id).is_none_or(Record::is_cancel_requested)))
+    }
+
+    /// Whether the running job's end is what this handle waits for.
+    unsafe fn is_heard_by(core: &Core, id: RecordId, slot: NonNull<ResultSlot>) -> bool {
+        // SAFETY: passed on.
+        let desk = unsafe { desk::<S>(core) };
+        desk.is_some_and(|desk| desk.read(|state| state.records.get(id).is_some_and(|record| record.is_heard_by(slot))))
     }
 
     unsafe fn ended(core: &Core) {

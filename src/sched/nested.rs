@@ -102,7 +102,7 @@ impl Worker {
     fn is_on_this_stack(&self, job: NonNull<ResultSlot>) -> bool {
         // SAFETY: this thread alone uses the list, for moments.
         let suspended = unsafe { &*self.suspended.get() };
-        self.running.get().job == job.as_ptr() || suspended.contains(&job.as_ptr())
+        self.running.get().is(job) || suspended.iter().any(|running| running.is(job))
     }
 
     /// Runs `job` if it is in this worker's deque: it, and nothing that came later. The running job is suspended meanwhile.
@@ -115,7 +115,7 @@ impl Worker {
         if let Some(taken) = unsafe { self.me().deque.pop() } {
             let outer = self.running.get();
             // SAFETY: this thread alone uses the list, for moments.
-            unsafe { &mut *self.suspended.get() }.push(outer.job);
+            unsafe { &mut *self.suspended.get() }.push(outer);
             self.run_one(taken);
             // SAFETY: as above.
             unsafe { &mut *self.suspended.get() }.pop();

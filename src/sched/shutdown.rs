@@ -31,6 +31,8 @@ pub(crate) struct Phase {
     discarding: AtomicBool,
     /// A parked worker looks after stuck claims from time to time.
     watcher: AtomicBool,
+    /// Workers whose last look found nothing, and that have not been awake since.
+    settled: AtomicUsize,
     discarded: AtomicUsize,
     alive: Mutex<Alive>,
     ended: Condvar,
@@ -50,6 +52,7 @@ impl Phase {
             state: AtomicU8::new(OPEN),
             discarding: AtomicBool::new(false),
             watcher: AtomicBool::new(false),
+            settled: AtomicUsize::new(0),
             discarded: AtomicUsize::new(0),
             alive: Mutex::new(Alive { threads: workers, over: false }),
             ended: Condvar::new(),
@@ -87,6 +90,20 @@ impl Phase {
         // Ordering: SeqCst, before the look at the sleepers (`Sleep::wake_all`): a worker that falls asleep is woken by
         // that, or sees this in its last look. Relaxed on failure, it has begun before.
         let _ = self.state.compare_exchange(OPEN, STATE_DRAINING, Ordering::SeqCst, Ordering::Relaxed);
+    }
+
+    // Settling. Workers count as sleepers before their last look: a drain is over when all have come out of it.
+
+    /// This worker counts as a sleeper, and its last look found nothing: how many have come so far.
+    pub(crate) fn settle(&self) -> usize {
+        // Ordering: AcqRel, pairs with itself: the last one sees that the others count as sleepers.
+        self.settled.fetch_add(1, Ordering::AcqRel) + 1
+    }
+
+    /// This worker is awake again.
+    pub(crate) fn unsettle(&self) {
+        // Ordering: Relaxed, counter only; it goes on with the release of whoever settled before.
+        self.settled.fetch_sub(1, Ordering::Relaxed);
     }
 
     // Watching.
@@ -342,10 +359,5 @@ impl Shared {
     pub(crate) fn add_user(&self) {
         // Ordering: Relaxed, counter only.
         self.users.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// Whether every worker sleeps, after the caller looked for work and found none. Blocked ones do not.
-    pub(crate) fn all_asleep(&self) -> bool {
-        self.sleep.counts_in_order().are_all_asleep()
     }
 }

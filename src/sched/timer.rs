@@ -1,8 +1,9 @@
 //! The clock of an engine: one thread, started when something is first due, that tells functions when their time has come.
 //!
-//! Each function keeps its own list of what is due; here is the earliest of each, in one ordered map. A timing wheel would
-//! insert in constant time, but rounds, and a function asks at most once for each time that it is told: there is nothing to
-//! win. Times are of the monotonic clock: setting the wall clock changes nothing.
+//! Each function keeps an ordered set of what is due; here is the earliest of each, in one ordered map. A timing wheel would
+//! insert in constant time instead of a logarithmic one, but rounds, and under a lock that is taken anyway. A function asks
+//! for a time only if that is earlier than the one that it will be told. Times are of the monotonic clock: setting the wall
+//! clock changes nothing.
 
 use super::core::{Core, CoreRef};
 use crate::sync::{Condvar, Mutex};
@@ -21,14 +22,16 @@ pub(crate) struct Timer {
 struct Inner {
     /// By time, and then by address.
     due: BTreeMap<(Instant, usize), CoreRef>,
+    /// The last one that was started.
     thread: Option<JoinHandle<()>>,
+    is_running: bool,
     /// The engine has ended: the thread leaves when nothing is due any more.
     has_ended: bool,
 }
 
 impl Timer {
     pub(crate) fn new() -> Arc<Timer> {
-        let inner = Inner { due: BTreeMap::new(), thread: None, has_ended: false };
+        let inner = Inner { due: BTreeMap::new(), thread: None, is_running: false, has_ended: false };
         Arc::new(Timer { inner: Mutex::new(inner), changed: Condvar::new() })
     }
 
@@ -38,8 +41,10 @@ impl Timer {
         let keep = unsafe { CoreRef::keep(NonNull::from(core)) };
         let mut inner = self.inner.lock();
         inner.due.insert((at, ptr::from_ref(core).addr()), keep);
-        if inner.thread.is_none() {
+        if !inner.is_running {
+            // The first time, or after the engine's end: a consumer took a job that has a time.
             inner.thread = self.start();
+            inner.is_running = inner.thread.is_some();
         }
         drop(inner);
         self.changed.notify_all();
@@ -93,7 +98,10 @@ impl Timer {
         loop {
             let first = inner.due.first_key_value().map(|((at, _), _)| *at);
             match first {
-                None if inner.has_ended => return,
+                None if inner.has_ended => {
+                    inner.is_running = false;
+                    return;
+                }
                 None => self.changed.wait(&mut inner),
                 Some(at) if at > Instant::now() => _ = self.changed.wait_until(&mut inner, at),
                 Some(_) => {

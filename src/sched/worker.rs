@@ -40,6 +40,17 @@ pub(crate) struct Running {
 }
 
 impl Running {
+    /// Whether it is this handle's job.
+    pub(super) fn is(&self, handle: NonNull<ResultSlot>) -> bool {
+        if self.record == 0 {
+            return ptr::eq(self.job, handle.as_ptr());
+        }
+        // SAFETY: the job runs, or is suspended, and keeps its function.
+        let core = unsafe { &*self.function };
+        // SAFETY: the vtable was made for this core.
+        unsafe { (core.vtable.managed.is_heard_by)(core, self.record, handle) }
+    }
+
     const NOTHING: Running = Running { function: ptr::null(), job: ptr::null_mut(), record: 0 };
 }
 
@@ -60,7 +71,7 @@ pub(crate) struct Worker {
     /// Functions whose lane this worker saw getting a block, oldest first.
     holding: UnsafeCell<VecDeque<u32>>,
     /// Jobs below the running one on this worker's stack: each waits for the one above it.
-    pub(super) suspended: UnsafeCell<Vec<*mut ResultSlot>>,
+    pub(super) suspended: UnsafeCell<Vec<Running>>,
     /// This worker was the last searcher: it passes on what else there is.
     pub(super) announce: Cell<bool>,
 }
