@@ -77,6 +77,11 @@ impl Steps {
 }
 
 impl Seat {
+    /// Begins the drain, without waiting for its end.
+    pub fn start_drain(&self) {
+        self.0.start_drain(false);
+    }
+
     /// The clock, an hour from now.
     pub fn tick(&self) {
         self.0.timer.tell(std::time::Instant::now() + Duration::from_secs(3600));

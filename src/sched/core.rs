@@ -13,7 +13,7 @@ use crate::queue::priority::Priority;
 use crate::queue::record::{Record, RecordId};
 use crate::queue::update::Audience;
 use crate::quiet::quietly;
-use crate::sync::{AtomicPtr, AtomicU32, Ordering, UnsafeCell, load_after_rmw};
+use crate::sync::{AtomicPtr, AtomicU8, AtomicU32, Ordering, UnsafeCell, load_after_rmw};
 use std::alloc::Layout;
 use std::any::Any;
 use std::cell::Cell;
@@ -37,8 +37,9 @@ pub(crate) struct Core {
     /// The lanes of the other priorities, made on first use.
     side: AtomicPtr<Side>,
     pub(crate) index: u32,
-    /// Flags in the low byte, the index of the function's record for handles above.
-    tag: AtomicU32,
+    flags: AtomicU8,
+    /// The index of the function's record for handles, of which a pool has less than 2^24.
+    origin: [u8; 3],
     refs: AtomicU32,
     /// Length of the name.
     name_bytes: u16,
@@ -235,19 +236,21 @@ impl Core {
     #[inline(always)]
     pub(crate) fn flags(&self) -> u8 {
         // Ordering: Relaxed, an early refusal; the closed bit in the lane's tail decides races.
-        self.tag.load(Ordering::Relaxed) as u8
+        self.flags.load(Ordering::Relaxed)
     }
 
     /// Index of the record that handles refer to.
     #[inline(always)]
     pub(crate) fn origin(&self) -> u32 {
-        // Ordering: Relaxed, this part of the word never changes.
-        self.tag.load(Ordering::Relaxed) >> 8
+        let [a, b, c] = self.origin;
+        u32::from_le_bytes([a, b, c, 0])
     }
 
     pub(crate) fn raise(&self, flag: u8) {
-        // Ordering: Relaxed, as in `flags`.
-        self.tag.fetch_or(u32::from(flag), Ordering::Relaxed);
+        if self.flags() & flag == 0 {
+            // Ordering: Relaxed, as in `flags`.
+            self.flags.fetch_or(flag, Ordering::Relaxed);
+        }
     }
 
     #[inline(always)]
@@ -302,6 +305,7 @@ pub(crate) struct Recipe {
 impl CoreRef {
     pub(crate) fn new(shared: &Arc<Shared>, class: NonNull<Class>, index: u32, name: &str, recipe: Recipe) -> CoreRef {
         let origin = origin::acquire(shared.number, recipe.pulled);
+        let [a, b, c, _] = origin.to_le_bytes();
         // Given back in `destroy`.
         std::mem::forget(Arc::clone(shared));
         let core = Box::new(Core {
@@ -312,7 +316,8 @@ impl CoreRef {
             body: AtomicPtr::new(recipe.body),
             side: AtomicPtr::new(ptr::null_mut()),
             index,
-            tag: AtomicU32::new(u32::from(if recipe.pulled { PULLED } else { 0 }) | (origin << 8)),
+            flags: AtomicU8::new(if recipe.pulled { PULLED } else { 0 }),
+            origin: [a, b, c],
             refs: AtomicU32::new(1),
             name_bytes: name.len().try_into().expect("names are limited to 512 bytes"),
             // SAFETY: a box is not null.

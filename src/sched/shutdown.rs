@@ -197,18 +197,7 @@ impl Shared {
     /// Ends the engine. On one of its own workers, inside a job, it begins the end and does not wait.
     pub(crate) fn shutdown(self: &Arc<Self>, mode: Shutdown) -> Drained {
         let discard = mode == Shutdown::Discard;
-        for core in self.close_names() {
-            core.raise(DRAINING);
-            if !discard {
-                // SAFETY: the vtable was made for this core.
-                unsafe { (core.vtable.managed.start_ending)(&core) };
-            }
-        }
-        if discard {
-            // Before the drain, whose end would have what is paused run.
-            self.phase.start_discarding();
-        }
-        self.phase.start_drain();
+        self.start_drain(discard);
         if discard {
             self.discard();
         }
@@ -231,6 +220,22 @@ impl Shared {
             self.join();
         }
         self.report(ended)
+    }
+
+    /// Refuses submits from outside from now on.
+    pub(crate) fn start_drain(&self, discard: bool) {
+        for core in self.close_names() {
+            core.raise(DRAINING);
+            if !discard {
+                // SAFETY: the vtable was made for this core.
+                unsafe { (core.vtable.managed.start_ending)(&core) };
+            }
+        }
+        if discard {
+            // Before the drain, whose end would have what is paused run.
+            self.phase.start_discarding();
+        }
+        self.phase.start_drain();
     }
 
     fn join(&self) {
