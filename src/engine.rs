@@ -8,6 +8,7 @@ use crate::sched::registry::Shared;
 use crate::sched::run::{self, Inline};
 use crate::sched::seat::WorkerShared;
 use crate::sched::shutdown::{Drained, Shutdown};
+use crate::scope::{self, Scope};
 use crate::stats::Stats;
 use std::fmt;
 use std::sync::Arc;
@@ -104,6 +105,69 @@ impl Engine {
     /// refused, jobs that were accepted still run, and the memory goes when no worker can be using it any more.
     pub fn remove(&self, name: &str) -> bool {
         self.shared.remove(name)
+    }
+
+    /// Calls `f` with a scope, whose jobs may borrow what outlives it: returns when `f` has returned and all jobs have
+    /// ended.
+    ///
+    /// May be called anywhere. Inside a job of this engine the caller runs jobs of the scope that are in its worker's own
+    /// deque, then waits as [`JobHandle::wait`](crate::JobHandle::wait) does; but it is never refused: with no spare left
+    /// it runs what nobody has started, and then blocks ([`Builder::spare_workers`]). Scoped jobs are never discarded:
+    /// what a shutdown takes out of the queues is run by the caller.
+    ///
+    /// ```
+    /// let engine = layshaft::Engine::builder().workers(2).start()?;
+    /// let mut words = vec!["shaft", "lay"];
+    /// let mut numbers = vec![3, 1, 2];
+    /// engine.scope(|s| {
+    ///     s.spawn(|| words.sort());
+    ///     s.spawn(|| numbers.sort());
+    /// });
+    /// assert_eq!((words, numbers), (vec!["lay", "shaft"], vec![1, 2, 3]));
+    /// # Ok::<(), layshaft::StartError>(())
+    /// ```
+    ///
+    /// Jobs cannot borrow what `f` itself owns, for they may outlive it:
+    ///
+    /// ```compile_fail,E0373
+    /// let engine = layshaft::Engine::new().unwrap();
+    /// engine.scope(|s| {
+    ///     let inside = 1;
+    ///     s.spawn(|| println!("{inside}"));
+    /// });
+    /// ```
+    ///
+    /// # Panics
+    /// When `f` or a job panicked, after all have ended: with what `f` panicked with, or the first job that was seen to.
+    pub fn scope<'env, T>(&'env self, f: impl for<'scope> FnOnce(&'scope Scope<'scope, 'env>) -> T) -> T {
+        scope::scope(&self.shared, f)
+    }
+
+    /// Runs two closures, maybe at the same time, and returns what both return.
+    ///
+    /// `b` is submitted as a job, `a` is run here, and then `b`, if no other thread has started it. Otherwise waits for it
+    /// as [`scope`](Self::scope) does. Allocates nothing.
+    ///
+    /// ```
+    /// fn sum(engine: &layshaft::Engine, numbers: &[u64]) -> u64 {
+    ///     if numbers.len() <= 1_000 {
+    ///         return numbers.iter().sum();
+    ///     }
+    ///     let (left, right) = numbers.split_at(numbers.len() / 2);
+    ///     let (left, right) = engine.join(|| sum(engine, left), || sum(engine, right));
+    ///     left + right
+    /// }
+    ///
+    /// let engine = layshaft::Engine::builder().workers(2).start()?;
+    /// let numbers: Vec<u64> = (0..10_000).collect();
+    /// assert_eq!(sum(&engine, &numbers), 49_995_000);
+    /// # Ok::<(), layshaft::StartError>(())
+    /// ```
+    ///
+    /// # Panics
+    /// When one of them panicked, after both have ended: with what `a` panicked with if it did.
+    pub fn join<X: Send, Y: Send>(&self, a: impl FnOnce() -> X + Send, b: impl FnOnce() -> Y + Send) -> (X, Y) {
+        scope::join(&self.shared, a, b)
     }
 
     /// How many worker threads there are, without spares ([`Builder::spare_workers`]).

@@ -197,7 +197,11 @@ impl Panic {
 
     /// Goes on panicking with the same payload, without running the panic hook again.
     pub fn resume(self) -> ! {
-        std::panic::resume_unwind(self.payload.into_inner())
+        std::panic::resume_unwind(self.into_payload())
+    }
+
+    pub(crate) fn into_payload(self) -> Box<dyn Any + Send> {
+        self.payload.into_inner()
     }
 }
 

@@ -114,6 +114,25 @@ impl<R> JobHandle<R> {
         })
     }
 
+    /// Blocks until done, also where [`wait`](Self::wait) would be refused.
+    pub(crate) fn wait_anyway(self) -> Result<R, JobError> {
+        Worker::with_current(|worker| match worker {
+            Some(worker) => worker.wait_outside(self.slot, None),
+            None => ResultSlot::wait(self.slot, None),
+        });
+        self.into_outcome()
+    }
+
+    /// Runs the job, if it is in this worker's own deque.
+    pub(crate) fn help(&self) {
+        Worker::with_current(|worker| worker.inspect(|worker| worker.help(self.slot)).is_some());
+    }
+
+    /// Whether the job is done and gave a result.
+    pub(crate) fn has_value(&self) -> bool {
+        self.slot().has_value()
+    }
+
     /// Waits for the result, for at most `limit`.
     ///
     /// # Errors

@@ -23,6 +23,7 @@
 //! | [`Engine`], [`Builder`] | the running whole; register functions, read [`Stats`], end it with [`Shutdown`] |
 //! | [`Function`] | the typed key to one function's queue: `send`, `submit`, `call`, batches |
 //! | [`JobHandle`], [`Batch`] | the caller's end of jobs: wait, poll as a future, cancel |
+//! | [`Scope`] | jobs that borrow: [`Engine::scope`], [`Engine::join`] |
 //! | [`current`], [`Running`] | the job, seen from inside its body |
 //! | [`ConsumerSet`], [`Pulled`], [`Completer`] | the pull side of functions without a body, for jobs that run elsewhere |
 //!
@@ -51,6 +52,7 @@ mod queue;
 mod quiet;
 mod running;
 mod sched;
+mod scope;
 mod stats;
 mod submit;
 mod sync;
@@ -69,6 +71,7 @@ pub use queue::retry::{DeadJob, Retry};
 pub use queue::update::Update;
 pub use running::{Running, current};
 pub use sched::shutdown::{Drained, Shutdown};
+pub use scope::Scope;
 pub use stats::{Stats, WorkerStats};
 pub use submit::Submit;
 

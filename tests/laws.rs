@@ -28,8 +28,9 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("function", &["batch", "error", "handle", "job", "queue", "sched", "consumer", "submit"]),
     ("submit", &["error", "function", "handle", "queue", "sched"]),
     ("consumer", &["error", "function", "job", "queue", "quiet", "sched", "sync"]),
+    ("scope", &["error", "function", "handle", "quiet", "sched", "sync"]),
     ("builder", &["engine", "error", "sched", "sync"]),
-    ("engine", &["builder", "consumer", "error", "function", "sched", "stats"]),
+    ("engine", &["builder", "consumer", "error", "function", "sched", "scope", "stats"]),
 ];
 
 fn module(path: &str) -> &str {
@@ -122,6 +123,7 @@ const UNSAFE: &[&str] = &[
     "src/function/",
     "src/handle.rs",
     "src/running.rs",
+    "src/scope.rs",
     "src/job/",
     "src/queue/block.rs",
     "src/queue/lane.rs",

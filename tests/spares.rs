@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, mpsc};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 fn engine(workers: usize, spares: usize) -> Engine {
     Engine::builder().workers(workers).spare_workers(spares).start().unwrap()
@@ -252,21 +252,25 @@ fn waits_for_pulled_jobs() {
     }
 }
 
-/// A wait whose time is up goes on with its job, as one more running thread or as a spare.
+/// A wait whose time is up goes on with its job, as one more running thread or as a spare. One for a pulled job is not
+/// refused, but lasts as long as it was told to, also when nobody is left.
 #[test]
 fn a_limit_ends_a_wait() {
     let _watchdog = watchdog("the end of the jobs");
-    let engine = engine(1, 1);
-    let remote = engine.consumer::<u64, u64>("remote").unwrap();
-    let held = remote.clone();
-    let give_up = engine.function("give up", move |micros: u64| {
-        held.submit(0).unwrap().wait_timeout(Duration::from_micros(micros)).is_err()
-    });
-    let give_up = give_up.unwrap();
-    for micros in 0..200 {
-        assert!(value(give_up.submit(micros).unwrap()));
+    for spares in [0, 1] {
+        let engine = engine(1, spares);
+        let remote = engine.consumer::<u64, u64>("remote").unwrap();
+        let held = remote.clone();
+        let give_up = engine.function("give up", move |limit: Duration| {
+            let (handle, begun) = (held.submit(0).unwrap(), Instant::now());
+            handle.wait_timeout(limit).is_err() && begun.elapsed() >= limit
+        });
+        let give_up = give_up.unwrap();
+        for micros in (0..200).chain([20_000]) {
+            assert!(value(give_up.submit(Duration::from_micros(micros)).unwrap()), "{micros} us, {spares} spares");
+        }
+        assert!(engine.shutdown(Shutdown::Discard).complete);
     }
-    assert!(engine.shutdown(Shutdown::Discard).complete);
 }
 
 /// Each of two engines has one worker, whose job waits for a job of the other one, which waits for one of the first.

@@ -389,6 +389,12 @@ impl ResultSlot {
         self.state().load(Ordering::Acquire) >= DONE_VALUE
     }
 
+    /// Whether the job is done and gave a result.
+    pub(crate) fn has_value(&self) -> bool {
+        // Ordering: Acquire, as in `is_done`.
+        self.state().load(Ordering::Acquire) == DONE_VALUE
+    }
+
     /// Takes the outcome of a job that is done, and gives the slot up.
     ///
     /// # Safety

@@ -17,7 +17,7 @@ use crate::sync::{AtomicPtr, AtomicU8, AtomicU32, Ordering, UnsafeCell, load_aft
 use std::alloc::Layout;
 use std::any::Any;
 use std::cell::Cell;
-use std::mem::MaybeUninit;
+use std::mem::{ManuallyDrop, MaybeUninit};
 use std::ops::Deref;
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
@@ -177,7 +177,15 @@ impl Core {
         unsafe { self.shared.as_ref() }
     }
 
+    /// Whether it is the engine's own function, which has no name: its jobs are never discarded for good.
+    pub(crate) fn is_internal(&self) -> bool {
+        self.name_bytes == 0
+    }
+
     pub(crate) fn name(&self) -> &str {
+        if self.is_internal() {
+            return "scope";
+        }
         // SAFETY: leaked from a `Box<str>` of this length in `new`, freed with the core.
         let bytes = unsafe { std::slice::from_raw_parts(self.name.as_ptr(), usize::from(self.name_bytes)) };
         // SAFETY: they are a `str`'s.
@@ -330,13 +338,21 @@ impl CoreRef {
         self.0
     }
 
+    /// A reference that does not count.
+    ///
+    /// # Safety
+    /// Somebody else's reference outlives it.
+    pub(crate) unsafe fn borrow(core: NonNull<Core>) -> ManuallyDrop<CoreRef> {
+        ManuallyDrop::new(CoreRef(core))
+    }
+
     /// Another reference to a core that is known to be alive.
     ///
     /// # Safety
     /// Somebody else's reference outlives this call.
     pub(crate) unsafe fn keep(core: NonNull<Core>) -> CoreRef {
-        // Not dropped: it stands for the reference that is somebody else's.
-        let borrowed = std::mem::ManuallyDrop::new(CoreRef(core));
+        // SAFETY: passed on from the caller.
+        let borrowed = unsafe { CoreRef::borrow(core) };
         CoreRef::clone(&borrowed)
     }
 

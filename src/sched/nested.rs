@@ -106,7 +106,7 @@ impl Worker {
     }
 
     /// Runs `job` if it is in this worker's deque: it, and nothing that came later. The running job is suspended meanwhile.
-    fn help(&self, job: NonNull<ResultSlot>) {
+    pub(crate) fn help(&self, job: NonNull<ResultSlot>) {
         // SAFETY: this thread is the owner.
         if !unsafe { self.me().deque.raise(job.as_ptr()) } {
             return;

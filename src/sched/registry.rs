@@ -51,6 +51,8 @@ pub(crate) struct Shared {
     pub(crate) users: AtomicUsize,
     /// Removed functions whose memory is still kept, for workers that have nothing to do.
     retired: AtomicUsize,
+    /// The engine's own function, once there is one.
+    internal: AtomicPtr<Core>,
     pages: Box<[AtomicPtr<Page>]>,
     names: Mutex<Names>,
     classes: Mutex<Vec<NonNull<Class>>>,
@@ -68,6 +70,8 @@ struct Names {
     free: Vec<u32>,
     next: u32,
     retired: Vec<Retired>,
+    /// The engine's own function.
+    internal: Option<CoreRef>,
     closed: bool,
 }
 
@@ -123,12 +127,14 @@ impl Shared {
             drain_deadline,
             users: AtomicUsize::new(1),
             retired: AtomicUsize::new(0),
+            internal: AtomicPtr::new(ptr::null_mut()),
             pages: (0..pages).map(|_| AtomicPtr::new(ptr::null_mut())).collect(),
             names: Mutex::new(Names {
                 by_name: HashSet::new(),
                 free: Vec::new(),
                 next: 0,
                 retired: Vec::new(),
+                internal: None,
                 closed: false,
             }),
             classes: Mutex::new(Vec::new()),
@@ -154,6 +160,18 @@ impl Shared {
         if !names.retired.is_empty() {
             gone.append(&mut self.collect(&mut names));
         }
+        let core = self.list::<S>(&mut names, name, recipe)?;
+        names.by_name.insert(Named(core.clone()));
+        Ok(core)
+    }
+
+    /// Makes a function and gives it an index.
+    fn list<S>(
+        self: &Arc<Self>,
+        names: &mut Names,
+        name: &str,
+        recipe: impl FnOnce() -> Recipe,
+    ) -> Result<CoreRef, RegisterError> {
         let index = match names.free.pop() {
             Some(index) => index,
             None if names.next as usize >= ready::LIMIT => return Err(RegisterError::TooMany(ready::LIMIT)),
@@ -166,8 +184,26 @@ impl Shared {
         let core = CoreRef::new(self, self.class::<S>(), index, name, recipe());
         // Ordering: Release, pairs with the Acquire in `function`.
         self.entry(index as usize).store(core.as_ptr().as_ptr(), Ordering::Release);
-        names.by_name.insert(Named(core.clone()));
         Ok(core)
+    }
+
+    /// The engine's own function, made on first use, with jobs stored as `S`. `None` when it is too late to make it, or
+    /// there is no room.
+    pub(crate) fn internal<S>(self: &Arc<Self>, recipe: impl FnOnce() -> Recipe) -> Option<CoreRef> {
+        let mut names = self.names.lock();
+        if names.internal.is_none() && !names.closed {
+            let core = self.list::<S>(&mut names, "", recipe).ok()?;
+            // Ordering: Release, pairs with the Acquire in `internal_core`.
+            self.internal.store(core.as_ptr().as_ptr(), Ordering::Release);
+            names.internal = Some(core);
+        }
+        names.internal.clone()
+    }
+
+    /// The same without a lock, for workers: it is kept until the last one has left.
+    pub(crate) fn internal_core(&self) -> Option<NonNull<Core>> {
+        // Ordering: Acquire, pairs with the Release in `internal`.
+        NonNull::new(self.internal.load(Ordering::Acquire))
     }
 
     /// Removes a function: whether there was one of that name.
@@ -360,16 +396,19 @@ impl Shared {
         let mut names = self.names.lock();
         names.closed = true;
         let live = names.by_name.iter().map(|n| n.0.clone());
-        live.chain(names.retired.iter().map(|r| r.core.clone())).collect()
+        live.chain(names.retired.iter().map(|r| r.core.clone())).chain(names.internal.clone()).collect()
     }
 
     /// Lets go of every function. All workers have ended.
     pub(crate) fn forget_functions(&self) {
-        let (live, retired) = {
+        let (live, retired, internal) = {
             let mut names = self.names.lock();
-            (std::mem::take(&mut names.by_name), std::mem::take(&mut names.retired))
+            // Ordering: Relaxed, only workers look, and all but this one have left.
+            self.internal.store(ptr::null_mut(), Ordering::Relaxed);
+            (std::mem::take(&mut names.by_name), std::mem::take(&mut names.retired), names.internal.take())
         };
-        let all: Vec<CoreRef> = live.into_iter().map(|n| n.0).chain(retired.into_iter().map(|r| r.core)).collect();
+        let named = live.into_iter().map(|n| n.0).chain(retired.into_iter().map(|r| r.core));
+        let all: Vec<CoreRef> = named.chain(internal).collect();
         // What is dropped below may try to submit: there is no worker left to run it.
         all.iter().for_each(|core| core.raise(REMOVED));
         for core in all {
@@ -387,7 +426,8 @@ impl Shared {
         // now, and the function gone.
         let names = self.names.lock();
         let running = self.workers[i].running()?;
-        let mut all = names.by_name.iter().map(|n| &n.0).chain(names.retired.iter().map(|r| &r.core));
+        let named = names.by_name.iter().map(|n| &n.0).chain(names.retired.iter().map(|r| &r.core));
+        let mut all = named.chain(&names.internal);
         all.find(|core| core.as_ptr() == running).map(|core| core.name().to_owned())
     }
 }

@@ -92,14 +92,14 @@ impl<S: Stored, R> Discard<S, R> {
         Self::taken(core, control, stored)
     }
 
-    /// Ends a job that was moved out as cancelled: 1, or 0 if its caller had cancelled it before.
+    /// Ends a job that was moved out as cancelled: 1, or 0 if its caller had cancelled it before, or will run it himself.
     pub(crate) fn taken(core: &Core, control: *mut ResultSlot, stored: S) -> usize {
         Self::ended(core, control, stored, JobError::Cancelled)
     }
 
     /// The same with another reason.
     pub(crate) fn ended(core: &Core, control: *mut ResultSlot, stored: S, mut reason: JobError) -> usize {
-        let mut discarded = 1;
+        let mut discarded = usize::from(!core.is_internal());
         quietly(|| {
             if control != detached() {
                 // SAFETY: the job's side of its slot; a control word other than `detached` is one.
