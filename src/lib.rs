@@ -34,10 +34,13 @@
 //!
 //! | feature | adds |
 //! |---|---|
+//! | `serde` | `codec`: functions called with bytes, JSON for one |
 //! | `loom` | nothing, unless `--cfg layshaft_loom` is set as well: model checking |
 
 mod batch;
 mod builder;
+#[cfg(feature = "serde")]
+pub mod codec;
 mod consumer;
 mod engine;
 mod error;

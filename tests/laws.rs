@@ -27,6 +27,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("running", &["engine", "job", "queue", "sched"]),
     ("function", &["batch", "error", "handle", "job", "queue", "sched", "consumer", "submit"]),
     ("submit", &["error", "function", "handle", "queue"]),
+    ("codec", &["error", "function"]),
     ("consumer", &["error", "function", "job", "queue", "quiet", "sched", "sync"]),
     ("builder", &["engine", "error", "sched", "sync"]),
     ("engine", &["builder", "consumer", "error", "function", "sched", "stats"]),
