@@ -35,6 +35,7 @@
 //! | feature | adds |
 //! |---|---|
 //! | `serde` | `codec`: functions called with bytes, JSON for one |
+//! | `rayon` | `Engine::lend`: rayon's parallel iterators on the engine's workers |
 //! | `loom` | nothing, unless `--cfg layshaft_loom` is set as well: model checking |
 
 mod batch;
@@ -47,6 +48,8 @@ mod error;
 mod function;
 mod handle;
 mod job;
+#[cfg(feature = "rayon")]
+mod lend;
 #[cfg(layshaft_loom)]
 #[doc(hidden)]
 pub mod model;
@@ -66,6 +69,8 @@ pub use error::{BatchError, CallError, JobError, Panic, RegisterError, StartErro
 pub use function::Function;
 pub use handle::JobHandle;
 pub use job::id::JobId;
+#[cfg(feature = "rayon")]
+pub use lend::LendError;
 pub use queue::priority::Priority;
 pub use running::{Running, current};
 pub use sched::shutdown::{Drained, Shutdown};

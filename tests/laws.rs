@@ -28,6 +28,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("function", &["batch", "error", "handle", "job", "queue", "sched", "consumer", "submit"]),
     ("submit", &["error", "function", "handle", "queue"]),
     ("codec", &["error", "function"]),
+    ("lend", &["engine", "error", "queue", "quiet", "sched", "sync"]),
     ("consumer", &["error", "function", "job", "queue", "quiet", "sched", "sync"]),
     ("builder", &["engine", "error", "sched", "sync"]),
     ("engine", &["builder", "consumer", "error", "function", "sched", "stats"]),

@@ -79,20 +79,20 @@ impl Worker {
         if unsafe { job.as_ref() }.is_done() {
             return true;
         }
-        if !self.shared.phase.block() {
+        if !self.block() {
             return false;
         }
         let done = wait();
-        self.shared.phase.unblock();
+        self.unblock();
         done
     }
 
     /// Waits for a job that others than this engine's workers run. It cannot be refused, but it counts: others that wait
     /// for jobs of this engine must know that this worker runs none.
     pub(crate) fn wait_outside(&self, wait: impl FnOnce() -> bool) -> bool {
-        self.shared.phase.block_anyway();
+        self.block_anyway();
         let done = wait();
-        self.shared.phase.unblock();
+        self.unblock();
         done
     }
 

@@ -110,26 +110,26 @@ impl Phase {
 
     // Waiting inside jobs.
 
-    /// This worker is about to block inside a job: `false` when none would be left to run jobs.
-    pub(crate) fn block(&self) -> bool {
+    /// `n` workers are about to block inside a job: `false` when none would be left to run jobs.
+    pub(crate) fn block(&self, n: usize) -> bool {
         // Ordering: Relaxed, counter only: of several that race, the last one is refused.
-        let before = self.blocked.fetch_add(1, Ordering::Relaxed);
-        if before + 1 >= self.workers {
-            self.unblock();
+        let before = self.blocked.fetch_add(n, Ordering::Relaxed);
+        if before + n >= self.workers {
+            self.unblock(n);
             return false;
         }
         true
     }
 
-    /// This worker is about to block for something that its engine does not run.
-    pub(crate) fn block_anyway(&self) {
+    /// `n` workers are about to block for something that their engine does not run.
+    pub(crate) fn block_anyway(&self, n: usize) {
         // Ordering: Relaxed, counter only.
-        self.blocked.fetch_add(1, Ordering::Relaxed);
+        self.blocked.fetch_add(n, Ordering::Relaxed);
     }
 
-    pub(crate) fn unblock(&self) {
+    pub(crate) fn unblock(&self, n: usize) {
         // Ordering: Relaxed, counter only.
-        self.blocked.fetch_sub(1, Ordering::Relaxed);
+        self.blocked.fetch_sub(n, Ordering::Relaxed);
     }
 
     // Threads.

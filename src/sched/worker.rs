@@ -3,6 +3,7 @@
 use super::claim::Claim;
 use super::core::Core;
 use super::deque::Taken;
+use super::lent::Lent;
 use super::registry::Shared;
 use super::seat::{WorkerShared, add};
 use crate::job::slot::ResultSlot;
@@ -10,7 +11,7 @@ use crate::queue::block::{Header, detached};
 use crate::queue::pool::Link;
 use crate::queue::priority::Priority;
 use crate::sync::{Ordering, fence_full, fence_light, local, spin_loop, yield_now};
-use std::cell::{Cell, UnsafeCell};
+use std::cell::{Cell, RefCell, UnsafeCell};
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::{self, NonNull};
@@ -59,6 +60,8 @@ pub(crate) struct Worker {
     pub(super) suspended: UnsafeCell<Vec<*mut ResultSlot>>,
     /// This worker was the last searcher: it passes on what else there is.
     pub(super) announce: Cell<bool>,
+    /// This worker is lent out, and runs no jobs of its engine.
+    pub(super) lent: RefCell<Option<Arc<Lent>>>,
 }
 
 /// Ends a worker, also when something unforeseen unwinds: whoever waits for the engine's end must not wait for it.
@@ -104,6 +107,7 @@ impl Worker {
             holding: UnsafeCell::new(VecDeque::new()),
             suspended: UnsafeCell::new(Vec::new()),
             announce: Cell::new(false),
+            lent: RefCell::new(None),
             shared,
             index,
         }
