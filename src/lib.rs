@@ -37,6 +37,7 @@
 //! | `serde` | `codec`: functions called with bytes, JSON for one |
 //! | `rayon` | `Engine::lend`: rayon's parallel iterators on the engine's workers |
 //! | `loom` | nothing, unless `--cfg layshaft_loom` is set as well: model checking |
+//! | `shuttle` | nothing, unless `--cfg layshaft_shuttle` is set as well: random schedules |
 
 mod batch;
 mod builder;
@@ -50,7 +51,7 @@ mod handle;
 mod job;
 #[cfg(feature = "rayon")]
 mod lend;
-#[cfg(layshaft_loom)]
+#[cfg(any(layshaft_loom, layshaft_shuttle))]
 #[doc(hidden)]
 pub mod model;
 mod queue;

@@ -24,7 +24,7 @@ const COALESCE_MAX: u32 = 16;
 /// A claim below this size means that the worker has caught up with its producers.
 const CAUGHT_UP: usize = 32;
 /// Looks at functions with jobs of high priority that may start nothing before the worker goes on.
-const URGENT_LOOKS: u32 = if cfg!(layshaft_loom) { 1 } else { 64 };
+const URGENT_LOOKS: u32 = if crate::sync::IS_MODEL { 1 } else { 64 };
 /// Lanes that may keep an empty block, for each worker.
 const HOLD: usize = 256;
 
