@@ -77,12 +77,13 @@ impl Worker {
             return Asleep::Ended;
         }
         let limit = watching.then_some(watch);
-        if shared.phase.is_draining() && shared.all_asleep() {
+        if shared.phase.settle() && shared.phase.is_draining() && shared.all_asleep() {
             // Everybody has looked and found nothing: what was accepted has been run.
             shared.finish_drain();
         }
         add(&self.me().counters.parks, 1);
         let woken = shared.sleep.park(limit);
+        shared.phase.unsettle();
         shared.phase.stop_watch(watching);
         self.tick();
         Asleep::Woken(woken)

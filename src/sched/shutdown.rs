@@ -30,6 +30,8 @@ pub(crate) struct Phase {
     discarding: AtomicBool,
     /// A parked worker looks after stuck claims from time to time.
     watcher: AtomicBool,
+    /// Workers that have found nothing since they last counted as sleepers, and have not been awake since.
+    settled: AtomicUsize,
     /// Workers that wait inside a job.
     blocked: AtomicUsize,
     discarded: AtomicUsize,
@@ -52,6 +54,7 @@ impl Phase {
             state: AtomicU8::new(OPEN),
             discarding: AtomicBool::new(false),
             watcher: AtomicBool::new(false),
+            settled: AtomicUsize::new(0),
             blocked: AtomicUsize::new(0),
             discarded: AtomicUsize::new(0),
             workers,
@@ -86,6 +89,20 @@ impl Phase {
         // Ordering: SeqCst, before the look at the sleepers (`Sleep::wake_all`): a worker that falls asleep is woken by
         // that, or sees this in its last look. Relaxed on failure, it has begun before.
         let _ = self.state.compare_exchange(OPEN, STATE_DRAINING, Ordering::SeqCst, Ordering::Relaxed);
+    }
+
+    // Settling. Workers count as sleepers before their last look: a drain is over when all have come out of it.
+
+    /// This worker counts as a sleeper, and its last look found nothing: whether it is the last one.
+    pub(crate) fn settle(&self) -> bool {
+        // Ordering: AcqRel, pairs with itself: the last one sees that the others count as sleepers.
+        self.settled.fetch_add(1, Ordering::AcqRel) + 1 == self.workers
+    }
+
+    /// This worker is awake again.
+    pub(crate) fn unsettle(&self) {
+        // Ordering: Relaxed, counter only; it goes on with the release of whoever settled before.
+        self.settled.fetch_sub(1, Ordering::Relaxed);
     }
 
     // Watching.
@@ -338,7 +355,7 @@ impl Shared {
         self.users.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Whether every worker sleeps, after the caller looked for work and found none.
+    /// Whether every worker sleeps, and nobody has been woken. Says nothing about their last looks: see `Phase::settle`.
     pub(crate) fn all_asleep(&self) -> bool {
         self.sleep.counts_in_order().sleepers() as usize == self.workers.len()
     }
