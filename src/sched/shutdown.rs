@@ -277,9 +277,10 @@ impl Shared {
     fn discard(&self) {
         // Ordering: Relaxed, see `is_discarding`.
         self.phase.discarding.store(true, Ordering::Relaxed);
-        self.finish_drain();
-        // Held to the end: the functions of the jobs that are taken below stay alive.
+        // Held to the end: the functions of the jobs that are taken below stay alive. Taken before the workers hear of the
+        // end, for the last of them to leave forgets the functions.
         let cores = self.close_names();
+        self.finish_drain();
         cores.iter().for_each(|core| self.discard_queued(core));
         for worker in &self.workers {
             // SAFETY: an open claim has jobs that are not done with, so its function is not freed.
