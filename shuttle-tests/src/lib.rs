@@ -16,8 +16,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Instant;
 
-/// Threads that take the place of one that a `pct` schedule would not have let go first.
-const PREEMPTIONS: usize = 4;
+/// Bugs that need one preemption less than this are what `pct` schedules look for.
+const DEPTH: usize = 4;
 /// Schedules that are run twice, to see that a model does the same again.
 const REPEATED: usize = 5;
 /// Steps of a schedule. Beyond that it is taken for one that never ends.
@@ -34,13 +34,14 @@ pub fn explore(name: &str, schedules: usize, model: impl Fn() + Send + Sync + 's
     let asked = |variable| std::env::var(variable).ok();
     let schedules = asked("LAYSHAFT_SCHEDULES").map_or(schedules, |n| n.parse().expect("a number of schedules"));
     if let Some(path) = asked("LAYSHAFT_REPLAY") {
-        return run(name, "replayed", 0, 1, ReplayScheduler::new_from_file(path).expect("a schedule's file"), &model);
+        return run(name, "replayed", 1, ReplayScheduler::new_from_file(path).expect("a schedule's file"), &model);
     }
     let seed = asked("SHUTTLE_RANDOM_SEED").map_or_else(fresh_seed, |seed| seed.parse().expect("a seed"));
+    println!("model {name}: SHUTTLE_RANDOM_SEED={seed}");
     let random = |n| RandomScheduler::new_from_seed(seed, n);
-    run(name, "repeated", seed, 2 * REPEATED, UncontrolledNondeterminismCheckScheduler::new(random(REPEATED)), &model);
-    run(name, "random", seed, schedules, random(schedules), &model);
-    run(name, "pct", seed, schedules, PctScheduler::new_from_seed(seed, PREEMPTIONS, schedules), &model);
+    run(name, "repeated", 2 * REPEATED, UncontrolledNondeterminismCheckScheduler::new(random(REPEATED)), &model);
+    run(name, "random", schedules, random(schedules), &model);
+    run(name, "pct", schedules, PctScheduler::new_from_seed(seed, DEPTH, schedules), &model);
 }
 
 /// A seed that nobody has chosen.
@@ -48,11 +49,10 @@ fn fresh_seed() -> u64 {
     RandomState::new().hash_one(0)
 }
 
-fn run<M>(name: &str, kind: &str, seed: u64, expected: usize, scheduler: impl Scheduler + 'static, model: &Arc<M>)
+fn run<M>(name: &str, kind: &str, expected: usize, scheduler: impl Scheduler + 'static, model: &Arc<M>)
 where
     M: Fn() + Send + Sync + 'static,
 {
-    println!("model {name}: {expected} {kind} schedules, SHUTTLE_RANDOM_SEED={seed}");
     let started = Instant::now();
     let ran = Arc::new(AtomicUsize::new(0));
     let (count, model) = (Arc::clone(&ran), Arc::clone(model));
@@ -69,7 +69,7 @@ where
     });
     let ran = ran.load(Ordering::Relaxed);
     assert_eq!(ran, expected, "model {name}: {ran} of {expected} {kind} schedules ran");
-    println!("model {name}: {kind} schedules done in {:.1} s", started.elapsed().as_secs_f32());
+    println!("model {name}: {ran} {kind} schedules in {:.1} s", started.elapsed().as_secs_f32());
 }
 
 /// An engine whose workers are the model's threads.
