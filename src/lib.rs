@@ -35,17 +35,24 @@
 //!
 //! | feature | adds |
 //! |---|---|
+//! | `serde` | `codec`: functions called with bytes, JSON for one |
+//! | `rayon` | `Engine::lend`: rayon's parallel iterators on the engine's workers |
 //! | `loom` | nothing, unless `--cfg layshaft_loom` is set as well: model checking |
+//! | `shuttle` | nothing, unless `--cfg layshaft_shuttle` is set as well: random schedules |
 
 mod batch;
 mod builder;
+#[cfg(feature = "serde")]
+pub mod codec;
 mod consumer;
 mod engine;
 mod error;
 mod function;
 mod handle;
 mod job;
-#[cfg(layshaft_loom)]
+#[cfg(feature = "rayon")]
+mod lend;
+#[cfg(any(layshaft_loom, layshaft_shuttle))]
 #[doc(hidden)]
 pub mod model;
 mod queue;
@@ -65,6 +72,8 @@ pub use error::{BatchError, CallError, JobError, Panic, RegisterError, StartErro
 pub use function::Function;
 pub use handle::JobHandle;
 pub use job::id::JobId;
+#[cfg(feature = "rayon")]
+pub use lend::LendError;
 pub use queue::limits::{Limits, Overflow};
 pub use queue::priority::Priority;
 pub use queue::retry::{DeadJob, Retry};

@@ -247,7 +247,7 @@ fn waits_for_pulled_jobs() {
             let (n, completer) = set.try_next().unwrap().take();
             completer.complete(n + 100);
         });
-        assert_eq!(asking.into_iter().map(value).sum::<u64>(), (100..=100 + spares as u64).sum());
+        assert_eq!(asking.into_iter().map(value).sum::<u64>(), (100..=100 + spares as u64).sum::<u64>());
         assert_eq!(value(later), 8);
     }
 }

@@ -31,7 +31,7 @@ unsafe fn init(piece: NonNull<Link>, link: Link) {
 }
 
 global! {
-    static ORIGINS: Pool = Pool::new(Layout::new::<Origin>(), if cfg!(layshaft_loom) { 2 } else { 64 }, init);
+    static ORIGINS: Pool = Pool::new(Layout::new::<Origin>(), if crate::sync::IS_MODEL { 2 } else { 64 }, init);
 }
 
 global! {

@@ -12,11 +12,11 @@ use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
 
 /// Slots of a size that a thread keeps at most if it submits jobs; above this it gives half back.
-const KEEP: usize = if cfg!(layshaft_loom) { 4 } else { 2048 };
+const KEEP: usize = if crate::sync::IS_MODEL { 4 } else { 2048 };
 /// The same for a thread that only frees slots, as a worker does: they are wanted elsewhere.
-const KEEP_FREED: usize = if cfg!(layshaft_loom) { 2 } else { 128 };
+const KEEP_FREED: usize = if crate::sync::IS_MODEL { 2 } else { 128 };
 /// Slots fetched at a time.
-const FETCH: usize = if cfg!(layshaft_loom) { 2 } else { 64 };
+const FETCH: usize = if crate::sync::IS_MODEL { 2 } else { 64 };
 
 /// The sizes of slot: 32, 64 and 256 bytes, of which 16 are the header.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -48,7 +48,7 @@ impl Size {
             Size::Small => (64, init_small),
             Size::Large => (16, init_large),
         };
-        Pool::new(layout, if cfg!(layshaft_loom) { 2 } else { per_chunk }, init)
+        Pool::new(layout, if crate::sync::IS_MODEL { 2 } else { per_chunk }, init)
     }
 }
 

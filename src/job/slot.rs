@@ -72,7 +72,7 @@ const GRANTED: u8 = 2;
 const WISHED: u8 = 3;
 
 /// Spins of a waiter before it parks, about 10 us: half of what a futex wake takes to answer.
-const SPINS: u32 = if cfg!(layshaft_loom) { 0 } else { 400 };
+const SPINS: u32 = if crate::sync::IS_MODEL { 0 } else { 400 };
 
 /// One result slot: a header of 16 bytes; the value's bytes follow it in memory.
 #[repr(C, align(16))]

@@ -97,7 +97,7 @@ impl Seat {
 impl Seat {
     /// A worker blocks inside a job, a spare is called, and the worker comes back: there is a thread too many.
     pub fn overstaff(&self) {
-        drop(self.0.block(false).expect("a spare is there"));
+        drop(self.0.block(false, None).expect("a spare is there"));
     }
 
     /// Whether a job that was queued would be found: nobody sleeps, or somebody searches.

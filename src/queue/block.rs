@@ -75,7 +75,7 @@ pub(crate) struct Shape<S>(std::marker::PhantomData<S>);
 
 impl<S> Shape<S> {
     /// Slots of a block: many small ones, few large ones, about 1 to 4 KiB in all.
-    pub(crate) const CAPACITY: usize = if cfg!(layshaft_loom) {
+    pub(crate) const CAPACITY: usize = if crate::sync::IS_MODEL {
         2
     } else {
         match size_of::<JobSlot<S>>() {

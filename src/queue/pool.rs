@@ -21,9 +21,9 @@ pub(crate) struct Link {
 /// No piece.
 pub(crate) const NIL: u32 = 0xff_ffff;
 /// Pieces in the first segment of the table; each later segment is twice as long.
-const FIRST_SEGMENT: u32 = if cfg!(layshaft_loom) { 4 } else { 64 };
+const FIRST_SEGMENT: u32 = if crate::sync::IS_MODEL { 4 } else { 64 };
 /// Enough segments for 2^24 pieces.
-const SEGMENTS: usize = if cfg!(layshaft_loom) { 3 } else { 19 };
+const SEGMENTS: usize = if crate::sync::IS_MODEL { 3 } else { 19 };
 
 /// Makes a piece in fresh memory of the pool's layout, with this link as its first field.
 pub(crate) type Init = unsafe fn(NonNull<Link>, Link);

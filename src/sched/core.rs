@@ -152,7 +152,7 @@ impl Class {
         }
         Class {
             blocks: Shape::<S>::pool(),
-            nodes: Pool::new(Layout::new::<Node<S>>(), if cfg!(layshaft_loom) { 2 } else { 32 }, init::<S>),
+            nodes: Pool::new(Layout::new::<Node<S>>(), if crate::sync::IS_MODEL { 2 } else { 32 }, init::<S>),
             id,
             key: Shape::<S>::key(),
         }

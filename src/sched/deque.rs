@@ -19,7 +19,7 @@ use std::mem::MaybeUninit;
 use std::ptr::{self, NonNull};
 
 /// Jobs a deque holds; more overflow to their function's queue.
-pub(crate) const CAPACITY: usize = if cfg!(layshaft_loom) { 4 } else { 4096 };
+pub(crate) const CAPACITY: usize = if crate::sync::IS_MODEL { 4 } else { 4096 };
 /// Words of argument in an entry.
 const WORDS: usize = 6;
 

@@ -11,7 +11,7 @@ use crate::sync::{fence_heavy, spin_loop, yield_now};
 use std::time::Duration;
 
 /// Looks of a searcher before it parks, about 5 us.
-const SEARCH_SPINS: u32 = if cfg!(layshaft_loom) { 1 } else { 200 };
+const SEARCH_SPINS: u32 = if crate::sync::IS_MODEL { 1 } else { 200 };
 /// First and longest interval at which an idle worker looks after jobs stuck behind a busy one.
 const WATCH_FIRST: Duration = Duration::from_micros(50);
 const WATCH_LONGEST: Duration = Duration::from_millis(2);

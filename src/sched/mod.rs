@@ -6,6 +6,9 @@ pub(crate) mod core;
 pub(crate) mod counters;
 pub(crate) mod deque;
 pub(crate) mod idle;
+// Without the feature nobody lends.
+#[cfg_attr(not(feature = "rayon"), allow(dead_code))]
+pub(crate) mod lent;
 pub(crate) mod managed;
 pub(crate) mod nested;
 pub(crate) mod ready;

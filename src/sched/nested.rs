@@ -92,9 +92,7 @@ impl Worker {
         if limit == Some(Duration::ZERO) {
             return false;
         }
-        // Of a drop between two jobs: whoever submits must not rely on a thread that blocks.
-        self.pass_on_if_last();
-        let Some(_blocked) = self.shared.block(for_others) else { return false };
+        let Some(_blocked) = self.block(for_others) else { return false };
         ResultSlot::park(job, limit)
     }
 

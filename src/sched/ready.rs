@@ -12,11 +12,11 @@ use crossbeam_utils::CachePadded;
 use std::ptr;
 
 /// Leaf words of a group.
-const LEAVES: usize = if cfg!(layshaft_loom) { 2 } else { 64 };
+const LEAVES: usize = if crate::sync::IS_MODEL { 2 } else { 64 };
 /// Functions of a group.
 const GROUP: usize = LEAVES * 64;
 /// Groups at most.
-const GROUPS: usize = if cfg!(layshaft_loom) { 2 } else { 64 };
+const GROUPS: usize = if crate::sync::IS_MODEL { 2 } else { 64 };
 /// Functions at most.
 pub(crate) const LIMIT: usize = GROUP * GROUPS;
 

@@ -21,7 +21,7 @@ use super::timer::Timer;
 use crate::error::RegisterError;
 use crate::job::origin;
 use crate::queue::priority::Priority;
-use crate::sync::{AtomicPtr, AtomicUsize, Mutex, Ordering, fence_heavy, load_after_rmw};
+use crate::sync::{AtomicPtr, AtomicUsize, Hashing, Mutex, Ordering, fence_heavy, load_after_rmw};
 use std::borrow::Borrow;
 use std::collections::HashSet;
 use std::hash::{Hash, Hasher};
@@ -32,7 +32,7 @@ use std::time::Duration;
 /// The longest function name, in bytes.
 const NAME_BYTES: usize = 512;
 /// Functions of a page of the table.
-const PAGE: usize = if cfg!(layshaft_loom) { 64 } else { 256 };
+const PAGE: usize = if crate::sync::IS_MODEL { 64 } else { 256 };
 
 /// What the workers, the handles and the engine share.
 pub(crate) struct Shared {
@@ -66,7 +66,7 @@ unsafe impl Send for Shared {}
 unsafe impl Sync for Shared {}
 
 struct Names {
-    by_name: HashSet<Named>,
+    by_name: HashSet<Named, Hashing>,
     free: Vec<u32>,
     next: u32,
     retired: Vec<Retired>,
@@ -130,7 +130,7 @@ impl Shared {
             internal: AtomicPtr::new(ptr::null_mut()),
             pages: (0..pages).map(|_| AtomicPtr::new(ptr::null_mut())).collect(),
             names: Mutex::new(Names {
-                by_name: HashSet::new(),
+                by_name: HashSet::default(),
                 free: Vec::new(),
                 next: 0,
                 retired: Vec::new(),

@@ -11,6 +11,7 @@
 //! itself, to stand by. All of that is decided under one lock, off every path that is hot. `README.md` says why nothing is
 //! left lying by a thread that stands by, and how a drain ends.
 
+use super::lent::Lent;
 use super::registry::Shared;
 use super::worker::Worker;
 use crate::sync::{AtomicUsize, Condvar, Mutex, Ordering, fence_full};
@@ -34,6 +35,8 @@ pub(crate) struct Spares {
 struct Crew {
     running: usize,
     blocked: usize,
+    /// Of those that run, and of those that may come yet: lent to somebody who waits for this engine.
+    idle: usize,
     standing_by: usize,
     /// Calls that no thread has answered yet. Who is called is running from then on.
     calls: usize,
@@ -54,11 +57,39 @@ enum Place {
 }
 
 /// A thread that is blocked inside a job, for as long as this lives.
-pub(crate) struct Blocked<'w>(&'w Shared);
+pub(crate) struct Blocked<'w> {
+    spares: &'w Spares,
+    lent: Option<Arc<Lent>>,
+}
 
 impl Drop for Blocked<'_> {
     fn drop(&mut self) {
-        self.0.spares.unblock();
+        self.spares.unblock(self.lent.as_deref());
+    }
+}
+
+impl Crew {
+    /// From running to blocked, for a thread that is lent out or not.
+    fn block(&mut self, lent: Option<&Lent>) {
+        self.running -= 1;
+        self.blocked += 1;
+        self.idle = self.idle + lent.map_or(0, Lent::block) - usize::from(lent.is_some());
+    }
+
+    fn unblock(&mut self, lent: Option<&Lent>) {
+        self.blocked -= 1;
+        self.running += 1;
+        self.idle = self.idle + usize::from(lent.is_some()) - lent.map_or(0, Lent::unblock);
+    }
+
+    /// Whether a thread is left that can run jobs.
+    fn is_staffed(&self) -> bool {
+        self.running > self.idle
+    }
+
+    /// How many threads are to be running.
+    fn wanted(&self, workers: usize) -> usize {
+        workers.max(self.idle + 1)
     }
 }
 
@@ -72,6 +103,7 @@ impl Spares {
             crew: Mutex::new(Crew {
                 running: workers,
                 blocked: 0,
+                idle: 0,
                 standing_by: 0,
                 calls: 0,
                 empty: (workers..workers + spares).rev().collect(),
@@ -106,14 +138,20 @@ impl Spares {
 
     fn count_surplus(&self, crew: &Crew) {
         // Ordering: Relaxed, a hint.
-        self.surplus.store(crew.running.saturating_sub(self.workers), Ordering::Relaxed);
+        self.surplus.store(crew.running.saturating_sub(crew.wanted(self.workers)), Ordering::Relaxed);
     }
 
-    pub(crate) fn unblock(&self) {
+    fn unblock(&self, lent: Option<&Lent>) {
         let mut crew = self.crew.lock();
-        crew.blocked -= 1;
-        crew.running += 1;
+        crew.unblock(lent);
         self.count_surplus(&crew);
+    }
+
+    /// How many threads a job that waits can borrow.
+    #[cfg(feature = "rayon")]
+    pub(crate) fn lendable(&self) -> usize {
+        let crew = self.crew.lock();
+        crew.running.saturating_sub(crew.idle).min(self.workers)
     }
 
     /// A running thread ends. The last one ends those that stand by.
@@ -142,7 +180,7 @@ impl Spares {
     }
 
     /// Model checker only: all spares have a thread, which stands by.
-    #[cfg(layshaft_loom)]
+    #[cfg(any(layshaft_loom, layshaft_shuttle))]
     pub(crate) fn staff(&self) {
         let mut crew = self.crew.lock();
         crew.standing_by = crew.empty.len();
@@ -155,20 +193,20 @@ impl Spares {
 impl Shared {
     /// The calling thread is about to block inside a job: has somebody take its place. `None` when nobody would be left to
     /// run jobs, unless it blocks for something that others do: that cannot be refused.
-    pub(crate) fn block(self: &Arc<Self>, for_others: bool) -> Option<Blocked<'_>> {
-        let is_left = match self.vacate(for_others) {
+    pub(crate) fn block(self: &Arc<Self>, for_others: bool, lent: Option<Arc<Lent>>) -> Option<Blocked<'_>> {
+        let is_left = match self.vacate(for_others, lent.as_deref()) {
             Place::Taken => true,
-            Place::Start(seat) => self.start_spare(seat) || self.do_without(seat, for_others),
+            Place::Start(seat) => self.start_spare(seat) || self.do_without(seat, for_others, lent.as_deref()),
             Place::Open => false,
         };
-        is_left.then(|| Blocked(self))
+        is_left.then(|| Blocked { spares: &self.spares, lent })
     }
 
     /// From running to blocked, if somebody takes the place or is left. `Open` changes nothing.
-    fn vacate(&self, for_others: bool) -> Place {
+    fn vacate(&self, for_others: bool, lent: Option<&Lent>) -> Place {
         let mut crew = self.spares.crew.lock();
-        let left = crew.running - 1;
-        let place = if left >= self.spares.workers {
+        crew.block(lent);
+        let place = if crew.running >= crew.wanted(self.spares.workers) {
             Place::Taken
         } else if crew.standing_by > 0 {
             crew.standing_by -= 1;
@@ -184,13 +222,12 @@ impl Shared {
             self.sleep.enlist();
             crew.running += 1;
             Place::Start(seat)
-        } else if left > 0 || for_others {
+        } else if crew.is_staffed() || for_others {
             Place::Taken
         } else {
-            return Place::Open;
+            crew.unblock(lent);
+            Place::Open
         };
-        crew.running -= 1;
-        crew.blocked += 1;
         self.spares.count_surplus(&crew);
         place
     }
@@ -206,15 +243,14 @@ impl Shared {
 
     /// A spare's thread could not be started: whether anybody is left. Otherwise the caller is running again.
     #[cold]
-    fn do_without(&self, seat: usize, for_others: bool) -> bool {
+    fn do_without(&self, seat: usize, for_others: bool, lent: Option<&Lent>) -> bool {
         let mut crew = self.spares.crew.lock();
         crew.running -= 1;
         crew.empty.push(seat);
         self.sleep.dismiss();
-        let is_left = crew.running > 0 || for_others;
+        let is_left = crew.is_staffed() || for_others;
         if !is_left {
-            crew.blocked -= 1;
-            crew.running += 1;
+            crew.unblock(lent);
         }
         self.spares.count_surplus(&crew);
         is_left
@@ -230,7 +266,7 @@ impl Shared {
     /// From running to standing by, if there is a thread too many.
     fn stand_by(&self) -> bool {
         let mut crew = self.spares.crew.lock();
-        if crew.running <= self.spares.workers {
+        if crew.running <= crew.wanted(self.spares.workers) {
             return false;
         }
         crew.running -= 1;
@@ -282,7 +318,7 @@ impl Worker {
     }
 }
 
-#[cfg(all(test, not(layshaft_loom)))]
+#[cfg(all(test, not(any(layshaft_loom, layshaft_shuttle))))]
 mod tests {
     use super::*;
     use std::time::Duration;
@@ -292,12 +328,12 @@ mod tests {
     fn a_spare_that_does_not_start_is_none() {
         let shared = Shared::new(1, 1, String::new(), Duration::ZERO);
         for for_others in [false, false, true] {
-            assert!(matches!(shared.vacate(for_others), Place::Start(1)));
-            assert_eq!(shared.do_without(1, for_others), for_others, "nobody is left");
+            assert!(matches!(shared.vacate(for_others, None), Place::Start(1)));
+            assert_eq!(shared.do_without(1, for_others, None), for_others, "nobody is left");
             let crew = shared.spares.crew.lock();
             assert_eq!((crew.running, crew.blocked), if for_others { (0, 1) } else { (1, 0) });
         }
-        shared.spares.unblock();
+        shared.spares.unblock(None);
         assert!(!shared.spares.has_surplus());
     }
 
@@ -305,10 +341,10 @@ mod tests {
     #[test]
     fn without_a_spare_the_others_are_left() {
         let shared = Shared::new(2, 1, String::new(), Duration::ZERO);
-        assert!(matches!(shared.vacate(false), Place::Start(2)));
-        assert!(shared.do_without(2, false));
+        assert!(matches!(shared.vacate(false, None), Place::Start(2)));
+        assert!(shared.do_without(2, false, None));
         // The other one tries again, in vain.
-        assert!(matches!(shared.vacate(false), Place::Start(2)));
-        assert!(!shared.do_without(2, false));
+        assert!(matches!(shared.vacate(false, None), Place::Start(2)));
+        assert!(!shared.do_without(2, false, None));
     }
 }

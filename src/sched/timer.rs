@@ -85,7 +85,7 @@ impl Timer {
 
     /// Starts the thread. If that fails, the next that asks tries again.
     fn start(self: &Arc<Self>) -> Option<JoinHandle<()>> {
-        if cfg!(layshaft_loom) {
+        if crate::sync::IS_MODEL {
             // A model has a thread of its own call `tell`.
             return None;
         }

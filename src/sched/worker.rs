@@ -3,6 +3,7 @@
 use super::claim::Claim;
 use super::core::{Core, MANAGED};
 use super::deque::Taken;
+use super::lent::Lent;
 use super::registry::Shared;
 use super::seat::{WorkerShared, add};
 use super::spares::StoodBy;
@@ -12,7 +13,7 @@ use crate::queue::pool::Link;
 use crate::queue::priority::Priority;
 use crate::queue::record::RecordId;
 use crate::sync::{Ordering, fence_full, fence_light, local, spin_loop, yield_now};
-use std::cell::{Cell, UnsafeCell};
+use std::cell::{Cell, RefCell, UnsafeCell};
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::{self, NonNull};
@@ -25,7 +26,7 @@ const COALESCE_MAX: u32 = 16;
 /// A claim below this size means that the worker has caught up with its producers.
 const CAUGHT_UP: usize = 32;
 /// Looks at functions with jobs of high priority that may start nothing before the worker goes on.
-const URGENT_LOOKS: u32 = if cfg!(layshaft_loom) { 1 } else { 64 };
+const URGENT_LOOKS: u32 = if crate::sync::IS_MODEL { 1 } else { 64 };
 /// Lanes that may keep an empty block, for each worker.
 const HOLD: usize = 256;
 
@@ -74,6 +75,8 @@ pub(crate) struct Worker {
     pub(super) suspended: UnsafeCell<Vec<Running>>,
     /// This worker was the last searcher: it passes on what else there is.
     pub(super) announce: Cell<bool>,
+    /// This worker is lent out, and runs no jobs of its engine.
+    pub(super) lent: RefCell<Option<Arc<Lent>>>,
 }
 
 /// Ends a worker, also when something unforeseen unwinds: whoever waits for the engine's end must not wait for it.
@@ -122,6 +125,7 @@ impl Worker {
             holding: UnsafeCell::new(VecDeque::new()),
             suspended: UnsafeCell::new(Vec::new()),
             announce: Cell::new(false),
+            lent: RefCell::new(None),
             shared,
             index,
         }
@@ -136,7 +140,7 @@ impl Worker {
     }
 
     /// Model checker only: the same for a spare whose thread the model has started.
-    #[cfg(layshaft_loom)]
+    #[cfg(any(layshaft_loom, layshaft_shuttle))]
     pub(crate) fn main_when_called(shared: Arc<Shared>, index: usize) {
         let worker = Worker::new(shared, index);
         CURRENT.with(|c| c.set(&worker));

@@ -1,4 +1,4 @@
-//! Loom in place of the hardware, with a way to weaken one ordering site.
+//! A checker in place of the hardware, with a way to weaken one ordering site (which only loom looks at).
 //!
 //! Every operation is `#[track_caller]`. `LAYSHAFT_WEAKEN=src/queue/lane.rs:123` (or `...:123:45`) makes the operation
 //! called from there Relaxed, or leaves the fence called from there out: a mutant that some model has to catch.
@@ -10,8 +10,21 @@ use std::panic::Location;
 use std::sync::{Mutex as StdMutex, OnceLock};
 use std::time::{Duration, Instant};
 
-pub(crate) use loom::cell::UnsafeCell;
-pub(crate) use loom::thread::yield_now;
+/// The crate that has the threads: loom.
+#[cfg(layshaft_loom)]
+#[path = "model/with_loom.rs"]
+mod checker;
+/// The crate that has the threads: shuttle.
+#[cfg(layshaft_shuttle)]
+#[path = "model/with_shuttle.rs"]
+mod checker;
+
+#[cfg(layshaft_shuttle)]
+pub(crate) use checker::races;
+pub(crate) use checker::{UnsafeCell, yield_now};
+
+/// The same order of names in every execution.
+pub(crate) type Hashing = std::hash::BuildHasherDefault<std::collections::hash_map::DefaultHasher>;
 
 pub(crate) fn spin_loop() {
     yield_now();
@@ -54,13 +67,13 @@ fn ordering(given: Ordering, site: &Location<'_>) -> Ordering {
 macro_rules! atomic {
     ($name:ident $(<$t:ident>)?, $value:ty) => {
         #[derive(Debug)]
-        pub(crate) struct $name $(<$t>)? (loom::sync::atomic::$name $(<$t>)?);
+        pub(crate) struct $name $(<$t>)? (checker::atomic::$name $(<$t>)?);
 
         #[allow(dead_code)]
         impl $(<$t>)? $name $(<$t>)? {
             #[track_caller]
             pub(crate) fn new(value: $value) -> Self {
-                Self(loom::sync::atomic::$name::new(value))
+                Self(checker::atomic::$name::new(value))
             }
             #[track_caller]
             pub(crate) fn load(&self, order: Ordering) -> $value {
@@ -171,7 +184,7 @@ pub(crate) fn load_after_rmw<W: Word>(word: &W) -> W::Value {
     if is_weakened(Location::caller()) {
         return word.load_relaxed();
     }
-    loom::sync::atomic::fence(Ordering::SeqCst);
+    checker::atomic::fence(Ordering::SeqCst);
     word.load_acquire()
 }
 
@@ -179,7 +192,7 @@ pub(crate) fn load_after_rmw<W: Word>(word: &W) -> W::Value {
 #[track_caller]
 pub(crate) fn fence_light() {
     if !is_weakened(Location::caller()) {
-        loom::sync::atomic::fence(Ordering::SeqCst);
+        checker::atomic::fence(Ordering::SeqCst);
     }
 }
 
@@ -187,7 +200,7 @@ pub(crate) fn fence_light() {
 #[track_caller]
 pub(crate) fn fence_heavy() {
     if !is_weakened(Location::caller()) {
-        loom::sync::atomic::fence(Ordering::SeqCst);
+        checker::atomic::fence(Ordering::SeqCst);
     }
 }
 
@@ -195,7 +208,7 @@ pub(crate) fn fence_heavy() {
 #[track_caller]
 pub(crate) fn fence_full() {
     if !is_weakened(Location::caller()) {
-        loom::sync::atomic::fence(Ordering::SeqCst);
+        checker::atomic::fence(Ordering::SeqCst);
     }
 }
 
@@ -203,20 +216,23 @@ pub(crate) fn prepare_fences() {}
 
 pub(crate) fn prefetch_write<T>(_address: *const T) {}
 
-/// `parking_lot`'s interface over loom's mutex.
+/// `parking_lot`'s interface over the checker's mutex.
 #[derive(Debug)]
-pub(crate) struct Mutex<T>(loom::sync::Mutex<T>);
+pub(crate) struct Mutex<T>(checker::Mutex<T>);
 
 /// Holds the lock of a [`Mutex`].
-pub(crate) struct MutexGuard<'a, T>(Option<loom::sync::MutexGuard<'a, T>>);
+pub(crate) struct MutexGuard<'a, T> {
+    held: Option<checker::MutexGuard<'a, T>>,
+    lock: &'a Mutex<T>,
+}
 
 impl<T> Mutex<T> {
     pub(crate) fn new(value: T) -> Self {
-        Mutex(loom::sync::Mutex::new(value))
+        Mutex(checker::Mutex::new(value))
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
-        MutexGuard(Some(self.0.lock().expect("no model panics under a lock")))
+        MutexGuard { held: Some(self.0.lock().expect("no model panics under a lock")), lock: self }
     }
 
     pub(crate) fn into_inner(self) -> T {
@@ -227,42 +243,49 @@ impl<T> Mutex<T> {
 impl<T> std::ops::Deref for MutexGuard<'_, T> {
     type Target = T;
     fn deref(&self) -> &T {
-        self.0.as_ref().expect("held")
+        self.held.as_ref().expect("held")
     }
 }
 
 impl<T> std::ops::DerefMut for MutexGuard<'_, T> {
     fn deref_mut(&mut self) -> &mut T {
-        self.0.as_mut().expect("held")
+        self.held.as_mut().expect("held")
     }
 }
 
-/// `parking_lot`'s interface over loom's condition variable. Time never passes: no wait times out.
+/// `parking_lot`'s interface over the checker's condition variable.
 #[derive(Debug)]
-pub(crate) struct Condvar(loom::sync::Condvar);
+pub(crate) struct Condvar(checker::Condvar);
 
 /// What a wait with a limit returns.
-pub(crate) struct WaitTimeoutResult;
+pub(crate) struct WaitTimeoutResult(bool);
 
 impl WaitTimeoutResult {
     pub(crate) fn timed_out(&self) -> bool {
-        false
+        self.0
     }
 }
 
 impl Condvar {
     pub(crate) fn new() -> Self {
-        Condvar(loom::sync::Condvar::new())
+        Condvar(checker::Condvar::new())
     }
 
     pub(crate) fn wait<T>(&self, guard: &mut MutexGuard<'_, T>) {
-        let held = guard.0.take().expect("held");
-        guard.0 = Some(self.0.wait(held).expect("no model panics under a lock"));
+        let held = guard.held.take().expect("held");
+        guard.held = Some(self.0.wait(held).expect("no model panics under a lock"));
     }
 
+    /// Where time passes, it may do so at any moment, and every limit does in the end: nobody sleeps.
     pub(crate) fn wait_until<T>(&self, guard: &mut MutexGuard<'_, T>, _until: Instant) -> WaitTimeoutResult {
-        self.wait(guard);
-        WaitTimeoutResult
+        if !checker::TIME_PASSES {
+            self.wait(guard);
+            return WaitTimeoutResult(false);
+        }
+        guard.held = None;
+        yield_now();
+        guard.held = Some(guard.lock.0.lock().expect("no model panics under a lock"));
+        WaitTimeoutResult(checker::is_over())
     }
 
     pub(crate) fn notify_one(&self) {
@@ -274,14 +297,16 @@ impl Condvar {
     }
 }
 
-loom::lazy_static! {
+checker::lazy_static! {
     /// The kernel's futex table, with one queue for all addresses: a wake-up wakes everybody, who look again.
-    static ref FUTEXES: (loom::sync::Mutex<()>, loom::sync::Condvar) =
-        (loom::sync::Mutex::new(()), loom::sync::Condvar::new());
+    static ref FUTEXES: (checker::Mutex<()>, checker::Condvar) = (checker::Mutex::new(()), checker::Condvar::new());
 }
 
-/// Sleeps while `word` holds `expected`. The limit never passes.
-pub(crate) fn futex_wait(word: &AtomicU32, expected: u32, _limit: Option<Duration>) {
+/// Sleeps while `word` holds `expected`. For a limit see [`Condvar::wait_until`].
+pub(crate) fn futex_wait(word: &AtomicU32, expected: u32, limit: Option<Duration>) {
+    if checker::TIME_PASSES && limit.is_some() {
+        return yield_now();
+    }
     let guard = FUTEXES.0.lock().expect("no model panics under a lock");
     if word.0.load(Ordering::Relaxed) == expected {
         drop(FUTEXES.1.wait(guard).expect("no model panics under a lock"));
@@ -298,7 +323,7 @@ pub(crate) fn futex_wake(_word: &AtomicU32, _count: i32) {
 /// A value made on first use, one per execution of a model.
 macro_rules! global {
     ($(#[$doc:meta])* static $name:ident: $type:ty = $init:expr;) => {
-        loom::lazy_static! { $(#[$doc])* static ref $name: $type = $init; }
+        $crate::sync::lazy_static! { $(#[$doc])* static ref $name: $type = $init; }
     };
 }
 pub(crate) use global;
@@ -306,7 +331,8 @@ pub(crate) use global;
 /// A thread-local value.
 macro_rules! local {
     ($(#[$doc:meta])* static $name:ident: $type:ty = $init:expr;) => {
-        loom::thread_local! { $(#[$doc])* static $name: $type = $init; }
+        $crate::sync::thread_local! { $(#[$doc])* static $name: $type = $init; }
     };
 }
+pub(crate) use checker::{lazy_static, thread_local};
 pub(crate) use local;

@@ -1,6 +1,7 @@
 //! `std`, `parking_lot`, futex and membarrier.
 
 pub(crate) use parking_lot::{Condvar, Mutex, MutexGuard};
+pub(crate) use std::collections::hash_map::RandomState as Hashing;
 pub(crate) use std::hint::spin_loop;
 pub(crate) use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize};
 pub(crate) use std::thread::yield_now;
