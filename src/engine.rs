@@ -9,7 +9,7 @@ use crate::sched::run::{self, Inline};
 use crate::sched::seat::WorkerShared;
 use crate::sched::shutdown::{Drained, Shutdown};
 use crate::scope::{self, Scope};
-use crate::stats::Stats;
+use crate::stats::{FunctionStats, Stats};
 use std::fmt;
 use std::sync::Arc;
 
@@ -181,6 +181,14 @@ impl Engine {
             workers: self.shared.seats().iter().map(WorkerShared::stats).collect(),
             functions: self.shared.functions(),
         }
+    }
+
+    /// What became of the jobs of each function that is registered, in the order of their names: see
+    /// [`Function::stats`](crate::Function::stats).
+    pub fn function_stats(&self) -> Vec<FunctionStats> {
+        let mut all: Vec<_> = self.shared.listed().iter().map(|core| core.stats()).collect();
+        all.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        all
     }
 
     /// Ends the engine and says what was left. Later calls, also from other threads, wait for the same end.

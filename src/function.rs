@@ -1,6 +1,7 @@
 //! A function's key: the typed way to its queue.
 
 mod limits;
+mod stats;
 
 use crate::batch::Batch;
 use crate::error::{BatchError, CallError, SubmitError};
@@ -302,7 +303,10 @@ impl<A: Send + 'static, R: Send + 'static> Function<A, R> {
         let submitted = desk.submit(priority, Entry::new(control, stored), terms, may_wait);
         submitted.map_err(|(why, entry)| match why {
             NoRoom::Closed => SubmitError::Closed(entry.stored.unwrap()),
-            NoRoom::Full | NoRoom::Wait => SubmitError::Full(entry.stored.unwrap()),
+            NoRoom::Full | NoRoom::Wait => {
+                core.count(|events| &events.refused, 1);
+                SubmitError::Full(entry.stored.unwrap())
+            }
         })
     }
 

@@ -42,6 +42,7 @@
 
 mod batch;
 mod builder;
+mod clock;
 #[cfg(feature = "serde")]
 pub mod codec;
 mod consumer;
@@ -81,7 +82,7 @@ pub use queue::update::Update;
 pub use running::{Running, current};
 pub use sched::shutdown::{Drained, Shutdown};
 pub use scope::Scope;
-pub use stats::{Stats, WorkerStats};
+pub use stats::{FunctionStats, Histogram, Queued, Stats, WorkerStats};
 pub use submit::Submit;
 
 /// The README's example is compiled and run with the documentation tests.

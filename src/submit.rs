@@ -89,11 +89,11 @@ impl<'f, A, R> Submit<'f, A, R> {
     /// this argument is dropped. Without such a job this one is the first. When it has ended, however, the key is free again.
     ///
     /// Cancelling one of the handles does not cancel the job for the others. The terms and the priority are those of the first.
-    pub fn unique(mut self, key: impl Into<Box<[u8]>>) -> Self
+    pub fn unique(mut self, key: impl AsRef<[u8]>) -> Self
     where
         R: Clone,
     {
-        self.terms.unique = Some((key.into(), deliver_clone::<R>));
+        self.terms.unique = Some((key.as_ref().into(), deliver_clone::<R>));
         self
     }
 

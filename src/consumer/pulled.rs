@@ -1,5 +1,6 @@
 //! A job that a consumer set has taken, and the write side of its handle.
 
+use crate::clock;
 use crate::error::JobError;
 use crate::job::id::JobId;
 use crate::job::slot::ResultSlot;
@@ -8,6 +9,7 @@ use crate::queue::managed::Entry;
 use crate::queue::priority::Priority;
 use crate::queue::record::RecordId;
 use crate::queue::update::Update;
+use crate::quiet::quietly;
 use crate::sched::core::{CoreRef, MANAGED};
 use crate::sched::managed;
 use crate::sched::run::{Discard, Inline, Lanes, Stored, is_inline};
@@ -68,20 +70,20 @@ impl<A: Send + 'static, R: Send + 'static> Pulled<A, R> {
         loop {
             let (entry, lease) = Self::take_next::<S>(core, priority)?;
             let slot = entry.listener();
-            let Entry { control, stored, .. } = entry;
+            let Entry { control, stored, stamp, .. } = entry;
             // SAFETY: the slab's slots live as long as the process.
             if slot.is_some_and(|slot| !unsafe { slot.as_ref() }.begin()) {
                 // Met as cancelled: not counted as discarded.
                 let _ = Discard::<S, R>::taken(core, control, stored);
                 continue;
             }
-            let completer = Completer { slot, lease, result: PhantomData };
+            let completer = Completer { slot, taken: lease.taken(stamp), result: PhantomData };
             return Some(Pulled { arg: Some(stored.unwrap()), priority, completer, hold });
         }
     }
 
     /// Moves the next job out of its queue.
-    fn take_next<S: Stored<Arg = A>>(core: &CoreRef, priority: Priority) -> Option<(Entry<S>, Option<Lease>)> {
+    fn take_next<S: Stored<Arg = A>>(core: &CoreRef, priority: Priority) -> Option<(Entry<S>, Lease)> {
         if core.flags() & MANAGED != 0 {
             // SAFETY: this function's jobs are stored as `S`.
             let entry = unsafe { managed::desk::<S>(core) }?.start(priority)?;
@@ -90,13 +92,15 @@ impl<A: Send + 'static, R: Send + 'static> Pulled<A, R> {
         // SAFETY: only functions without a body are pulled, and this one's jobs are stored as `S`.
         let own = unsafe { Untyped::<S, R>::own(core) };
         let entry = own.pop_returned(priority).or_else(|| {
-            let (control, stored, _) = Lanes::<S>::take_one(core, core.lane(priority)?)?;
-            Some(Entry::new(control, stored))
+            let lane = core.lane(priority)?;
+            let (control, stored, span) = Lanes::<S>::take_one(core, lane)?;
+            Some(Entry { stamp: lane.take_stamp(span), ..Entry::new(control, stored) })
         })?;
         // Between the take and the look at the flag, see `managed`.
         fence_light();
         if core.flags() & MANAGED == 0 {
-            return Some((entry, None));
+            let lease = Lease { core: core.clone(), counts: false, record: 0 };
+            return Some((entry, lease));
         }
         // SAFETY: this function's jobs are stored as `S`.
         let desk = unsafe { managed::desk::<S>(core) }?;
@@ -104,9 +108,9 @@ impl<A: Send + 'static, R: Send + 'static> Pulled<A, R> {
         desk.start(priority).map(|entry| Self::leased(core, entry))
     }
 
-    fn leased<S>(core: &CoreRef, entry: Entry<S>) -> (Entry<S>, Option<Lease>) {
-        let lease = Lease { core: core.clone(), record: entry.record };
-        (entry, Some(lease))
+    fn leased<S>(core: &CoreRef, entry: Entry<S>) -> (Entry<S>, Lease) {
+        let lease = Lease { core: core.clone(), counts: true, record: entry.record };
+        (entry, lease)
     }
 
     /// The argument.
@@ -130,12 +134,8 @@ impl<A: Send + 'static, R: Send + 'static> Pulled<A, R> {
     }
 
     /// The argument, and what finishes the job.
-    pub fn take(mut self) -> (A, Completer<R>) {
-        let arg = self.arg.take().expect("present until taken");
-        let slot = self.completer.slot.take();
-        // What is left of `self` finishes nothing.
-        let lease = self.completer.lease.take();
-        (arg, Completer { slot, lease, result: PhantomData })
+    pub fn take(self) -> (A, Completer<R>) {
+        (self.arg.expect("present until taken"), self.completer)
     }
 
     /// Queues the job again, before all others of its function and priority, under the same id. For a function's
@@ -146,6 +146,7 @@ impl<A: Send + 'static, R: Send + 'static> Pulled<A, R> {
     pub fn put_back(mut self) {
         let arg = self.arg.take().expect("present until taken");
         let slot = self.completer.slot.take();
+        self.completer.taken.close();
         if is_inline::<A>() {
             self.return_stored::<Inline<A>>(slot, Inline::wrap(arg));
         } else {
@@ -171,9 +172,16 @@ impl<A: Send + 'static, R: Send + 'static> Pulled<A, R> {
         // Under the lock: who discards has said so before it takes the lock.
         if core.shared().phase.is_discarding() {
             drop(returned);
-            let ended = Discard::<S, R>::taken(core, control, stored);
+            let record = self.completer.take_record();
+            let ended = if record == 0 {
+                Discard::<S, R>::taken(core, control, stored)
+            } else {
+                quietly(|| drop(stored));
+                // SAFETY: the vtable was made for this core.
+                let record = unsafe { (core.vtable.managed.settle)(core, record) };
+                record.map_or(0, |record| usize::from(managed::deliver_error(core, record, JobError::Cancelled)))
+            };
             core.shared().phase.discarded(ended);
-            self.completer.end(Err(JobError::Cancelled));
             return;
         }
         // Under the lock, too: who makes the function managed raises the flag before it takes the lock.
@@ -210,21 +218,70 @@ pub struct Completer<R> {
     /// `None` for a job without a handle, and after the end.
     slot: Option<NonNull<ResultSlot>>,
     /// Dropped last: the job has ended then.
-    lease: Option<Lease>,
+    taken: Taken,
     result: PhantomData<fn(R)>,
 }
 
-/// Counts as a running job of a managed function.
+/// What a taken job is to its function.
 struct Lease {
     core: CoreRef,
+    /// As a running job of a managed function.
+    counts: bool,
     /// The job's record, or 0. Those who hear of its end are there.
     record: RecordId,
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        // SAFETY: the vtable was made for this core.
-        unsafe { (self.core.vtable.managed.ended)(&self.core) };
+        if self.counts {
+            // SAFETY: the vtable was made for this core.
+            unsafe { (self.core.vtable.managed.ended)(&self.core) };
+        }
+    }
+}
+
+impl Lease {
+    /// The job is handed out.
+    fn taken(self, stamp: Option<u64>) -> Taken {
+        self.core.count(|events| &events.taken, 1);
+        let started = stamp.map(|stamp| {
+            let now = clock::now();
+            self.core.note_wait(now.saturating_sub(stamp));
+            now
+        });
+        Taken { lease: self, is_open: true, started }
+    }
+}
+
+/// A job that was handed out.
+struct Taken {
+    lease: Lease,
+    /// Neither finished nor put back.
+    is_open: bool,
+    /// When it was taken, if its run is a sample.
+    started: Option<u64>,
+}
+
+impl Taken {
+    /// Whether it was open until now.
+    fn close(&mut self) -> bool {
+        let was_open = std::mem::take(&mut self.is_open);
+        if was_open {
+            self.lease.core.uncount(|events| &events.taken);
+        }
+        was_open
+    }
+
+    /// Counts the job as one that ended like this.
+    fn count<R>(&self, outcome: &Result<R, JobError>) {
+        let core = &self.lease.core;
+        match outcome {
+            Ok(_) => core.count(|events| &events.completed, 1),
+            Err(why) => core.count_end(why),
+        }
+        if let Some(started) = self.started {
+            core.note_run(clock::now().saturating_sub(started));
+        }
     }
 }
 
@@ -250,25 +307,40 @@ impl<R> Completer<R> {
 
     /// Tells whoever hears of it, unless that has been done.
     fn end(&mut self, outcome: Result<R, JobError>) {
-        if let Some(slot) = self.slot.take() {
-            // SAFETY: the job's side, last use.
-            unsafe { ResultSlot::complete(slot, outcome) };
-        } else if let Some(lease) = self.lease.as_mut().filter(|lease| lease.record != 0) {
-            let id = std::mem::take(&mut lease.record);
-            // SAFETY: the vtable was made for this core.
-            let record = unsafe { (lease.core.vtable.managed.settle)(&lease.core, id) };
-            match (record, outcome) {
-                (Some(record), Ok(value)) => managed::deliver(record, value),
-                (Some(record), Err(error)) => _ = managed::deliver_error(record, error),
-                // It was told that its time is up.
-                (None, _) => {}
+        if !self.taken.close() {
+            return;
+        }
+        let id = self.take_record();
+        if id == 0 {
+            self.taken.count(&outcome);
+            if let Some(slot) = self.slot.take() {
+                // SAFETY: the job's side, last use.
+                unsafe { ResultSlot::complete(slot, outcome) };
             }
+            return;
+        }
+        let core = &self.taken.lease.core;
+        // SAFETY: the vtable was made for this core.
+        let record = unsafe { (core.vtable.managed.settle)(core, id) };
+        match (record, outcome) {
+            (Some(record), Ok(value)) => {
+                self.taken.count(&Ok(()));
+                managed::deliver(record, value);
+            }
+            (Some(record), Err(error)) => _ = managed::deliver_error(core, record, error),
+            // It was told that its time is up.
+            (None, _) => {}
         }
     }
 
     /// The job's record, which is no longer this side's to finish.
     fn take_record(&mut self) -> RecordId {
-        self.lease.as_mut().map_or(0, |lease| std::mem::take(&mut lease.record))
+        std::mem::take(&mut self.taken.lease.record)
+    }
+
+    /// Whose record it is, if it has one.
+    fn recorded(&self) -> Option<&Lease> {
+        Some(&self.taken.lease).filter(|lease| lease.record != 0)
     }
 
     /// Tells whoever listens how much is done.
@@ -287,7 +359,7 @@ impl<R> Completer<R> {
     }
 
     fn tell(&self, update: &Update) {
-        let Some(lease) = self.lease.as_ref().filter(|lease| lease.record != 0) else { return };
+        let Some(lease) = self.recorded() else { return };
         // SAFETY: the vtable was made for this core.
         if let Some(audience) = unsafe { (lease.core.vtable.managed.audience)(&lease.core, lease.record) } {
             audience.tell(update);
@@ -299,9 +371,8 @@ impl<R> Completer<R> {
     pub fn is_cancelled(&self) -> bool {
         // SAFETY: the slab's slots live as long as the process.
         let asked = self.slot.is_some_and(|slot| unsafe { slot.as_ref() }.is_cancel_requested());
-        let lease = self.lease.as_ref().filter(|lease| lease.record != 0);
         // SAFETY: the vtable was made for this core.
-        let over = lease.is_some_and(|l| unsafe { (l.core.vtable.managed.is_cancelled)(&l.core, l.record) });
+        let over = self.recorded().is_some_and(|l| unsafe { (l.core.vtable.managed.is_cancelled)(&l.core, l.record) });
         asked || over
     }
 
@@ -314,13 +385,15 @@ impl<R> Completer<R> {
 
 impl<R> Drop for Completer<R> {
     fn drop(&mut self) {
-        let record = self.take_record();
-        if let Some(lease) = self.lease.as_ref().filter(|_| record != 0) {
-            // SAFETY: the vtable was made for this core.
-            unsafe { (lease.core.vtable.managed.lose)(&lease.core, record, JobError::Lost) };
-        } else {
+        if self.taken.lease.record == 0 || !self.taken.is_open {
             self.end(Err(JobError::Lost));
+            return;
         }
+        self.taken.close();
+        let record = self.take_record();
+        let core = &self.taken.lease.core;
+        // SAFETY: the vtable was made for this core.
+        unsafe { (core.vtable.managed.lose)(core, record, JobError::Lost) };
     }
 }
 

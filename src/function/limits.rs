@@ -111,6 +111,12 @@ impl<A: Send + 'static, R: Send + 'static> Function<A, R> {
         }
     }
 
+    /// Notes how long each job waits and runs, for [`stats`](Self::stats), or with `false` only of some: of each 16th, which is
+    /// the default. Two looks at the clock a job.
+    pub fn time_exactly(&self, exact: bool) {
+        self.control(|state| state.set_exact(exact));
+    }
+
     fn take_dead_stored<S: Stored<Arg = A>>(&self, number: u64) -> Option<(Priority, S)> {
         if self.core.managed().is_null() {
             return None;

@@ -272,7 +272,8 @@ impl ResultSlot {
         loop {
             if state == DETACHED {
                 Self::free(slot);
-                drop(outcome);
+                // The job has ended well; who would have had its result is gone.
+                quiet::quietly(|| drop(outcome));
                 return;
             }
             if state == REGISTERING {

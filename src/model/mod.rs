@@ -2,6 +2,7 @@
 //! `--cfg layshaft_loom` and `--cfg layshaft_shuttle`; not an interface.
 #![allow(missing_docs)]
 
+pub mod counts;
 pub mod jobs;
 pub mod queues;
 pub mod workers;

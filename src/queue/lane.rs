@@ -13,12 +13,15 @@
 use super::block::{Header, JobSlot, Shape};
 use super::cursor::Cursor;
 use super::pool::{NIL, Pool};
+use crate::clock;
 use crate::job::slot::ResultSlot;
-use crate::sync::{AtomicBool, AtomicU64, Ordering, load_after_rmw, spin_loop};
+use crate::sync::{AtomicBool, AtomicU32, AtomicU64, IS_MODEL, Ordering, load_after_rmw, spin_loop};
 use std::ptr::NonNull;
 
 /// Linked in place of a next block: the lane goes on without one.
 const RETIRED: u32 = NIL - 1;
+/// Of each 16th block from this one on, the first job's wait is a sample; of the 16 first of these, each one's.
+const SAMPLES_FROM: u32 = 4;
 
 /// A root that leads to this block at this lap.
 const fn root_link(lap: u32, block: u32) -> u64 {
@@ -32,11 +35,22 @@ pub(crate) struct Lane {
     /// Where the lane began after a time without blocks: the lap above, the block's index below. What `next` is to a block,
     /// but never cleared: the lap says which beginning it belongs to.
     root: AtomicU64,
-    _producers: [u8; 64 - 16],
+    /// When the first job of a block was about to be queued, and which block; [`NIL`] when nobody took notice.
+    stamp: AtomicU64,
+    stamped: AtomicU32,
+    _producers: [u8; 64 - 28],
     head: AtomicU64,
+    /// For whoever counts what was done with the jobs.
+    pub(crate) served: AtomicU64,
     /// Somebody is giving the block back.
     retiring: AtomicBool,
-    _consumers: [u8; 64 - 9],
+    _consumers: [u8; 64 - 17],
+}
+
+/// Whether the wait of a block's first job may be a sample. None in the first blocks, for functions that are hardly used should
+/// stay small.
+fn is_sample(lap: u32) -> bool {
+    !IS_MODEL && ((SAMPLES_FROM..SAMPLES_FROM + 16).contains(&lap) || lap % 16 == 0 && lap > SAMPLES_FROM)
 }
 
 /// Slots that the caller has reserved or claimed: `len` from `start` on.
@@ -47,6 +61,8 @@ pub(crate) struct Span {
     pub(crate) len: usize,
     /// A claim only: this claimer moved the head into the lane's first block.
     pub(crate) began: bool,
+    /// A claim only: its first job may be a sample, see [`Lane::take_stamp`].
+    pub(crate) sampled: bool,
 }
 
 /// Why a push was refused.
@@ -81,10 +97,13 @@ impl Lane {
         Lane {
             tail: AtomicU64::new(Cursor::START.0),
             root: AtomicU64::new(root_link(Cursor::START.lap().wrapping_sub(1), NIL)),
-            _producers: [0; 48],
+            stamp: AtomicU64::new(0),
+            stamped: AtomicU32::new(NIL),
+            _producers: [0; 36],
             head: AtomicU64::new(Cursor::START.0),
+            served: AtomicU64::new(0),
             retiring: AtomicBool::new(false),
-            _consumers: [0; 55],
+            _consumers: [0; 47],
         }
     }
 
@@ -121,11 +140,14 @@ impl Lane {
             // Relaxed on failure, the loop loads again.
             if self.tail.compare_exchange_weak(tail.0, to.0, Ordering::SeqCst, Ordering::Relaxed).is_ok() {
                 let block = pool.at(tail.block()).cast();
+                if offset == 0 && is_sample(tail.lap()) {
+                    self.stamp(tail.block());
+                }
                 if offset + len == Shape::<S>::CAPACITY {
                     // Whoever takes the last slot brings the next block, so that others need not. Failing is harmless.
                     let _ = self.extend::<S>(pool, to);
                 }
-                return Ok(Span { block, start: offset, len, began: false });
+                return Ok(Span { block, start: offset, len, began: false, sampled: false });
             }
             spin_loop();
         }
@@ -191,6 +213,42 @@ impl Lane {
         Ok(found)
     }
 
+    /// The first job of a block is about to be queued: takes notice of when, if the last one that was noticed has started.
+    #[cold]
+    fn stamp(&self, block: u32) {
+        // Ordering: Relaxed, a block that is named here is this thread's to name, or its job has not started.
+        let stamped = self.stamped.load(Ordering::Relaxed);
+        if stamped != NIL && stamped != block {
+            return;
+        }
+        // Ordering: Relaxed, published with the job.
+        if self.stamped.compare_exchange(stamped, block, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+            // Ordering: Relaxed, as above.
+            self.stamp.store(clock::now(), Ordering::Relaxed);
+        }
+    }
+
+    /// When the first job of this span was about to be queued, if that is a sample.
+    #[inline(always)]
+    pub(crate) fn take_stamp(&self, span: Span) -> Option<u64> {
+        if span.sampled { self.take_stamp_of(span.block) } else { None }
+    }
+
+    #[cold]
+    fn take_stamp_of(&self, block: NonNull<Header>) -> Option<u64> {
+        // SAFETY: a live block; its index never changes.
+        let index = unsafe { block.as_ref() }.link.index;
+        // Ordering: Relaxed, written before the job was published, and by nobody else until this call.
+        if self.stamped.load(Ordering::Relaxed) != index {
+            return None;
+        }
+        // Ordering: Relaxed, as above.
+        let stamp = self.stamp.load(Ordering::Relaxed);
+        // Ordering: Release, the stamp was read before another one is written.
+        self.stamped.store(NIL, Ordering::Release);
+        Some(stamp)
+    }
+
     fn fresh<S>(pool: &Pool) -> Result<(NonNull<Header>, u32), Refused> {
         let fresh = Shape::<S>::fresh(pool).ok_or(Refused::Exhausted)?;
         // SAFETY: a live block; its index never changes.
@@ -238,7 +296,8 @@ impl Lane {
             // Ordering: Relaxed, the load above acquired the block, no value of the word comes back, and the exchange goes
             // on with the release of the one that moved the head there; Relaxed on failure, the loop loads again.
             if self.head.compare_exchange(head.0, to.0, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
-                return Claim::Jobs(Span { block, start, len, began });
+                let sampled = start == 0 && is_sample(head.lap());
+                return Claim::Jobs(Span { block, start, len, began, sampled });
             }
             spin_loop();
         }

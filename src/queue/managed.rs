@@ -5,11 +5,15 @@ use super::limits::{Limits, Overflow};
 use super::priority::Priority;
 use super::record::{Listener, Record, RecordId, Records, Terms};
 use super::retry::{DeadJob, Retry};
+use crate::clock;
 use crate::error::JobError;
 use crate::job::slot::ResultSlot;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ptr::NonNull;
 use std::time::{Duration, Instant};
+
+/// One of so many jobs has its wait noted.
+const SAMPLED: u64 = 16;
 
 /// A queued job.
 pub(crate) struct Entry<S> {
@@ -20,6 +24,8 @@ pub(crate) struct Entry<S> {
     pub(crate) record: RecordId,
     /// A clone of the argument, for another attempt.
     pub(crate) again: Option<S>,
+    /// When it was queued, if its wait is a sample.
+    pub(crate) stamp: Option<u64>,
 }
 
 // SAFETY: the job's side of a result slot may move between threads.
@@ -28,7 +34,7 @@ unsafe impl<S: Send> Send for Entry<S> {}
 impl<S> Entry<S> {
     /// A job without a record.
     pub(crate) fn new(control: *mut ResultSlot, stored: S) -> Self {
-        Entry { control, stored, record: 0, again: None }
+        Entry { control, stored, record: 0, again: None, stamp: None }
     }
 
     /// The handle's slot, if there is one.
@@ -45,17 +51,23 @@ pub(crate) struct Ends<S> {
     pub(crate) records: Vec<(Record, JobError)>,
     /// Those who cancelled a job that others still want.
     pub(crate) cancelled: Vec<Listener>,
+    /// Arguments that no attempt will need any more.
+    pub(crate) unused: Vec<S>,
+    /// Jobs put on the dead list.
+    pub(crate) dead: u64,
 }
 
 impl<S> Ends<S> {
     pub(crate) fn new() -> Self {
-        Ends { entries: Vec::new(), records: Vec::new(), cancelled: Vec::new() }
+        Ends { entries: Vec::new(), records: Vec::new(), cancelled: Vec::new(), unused: Vec::new(), dead: 0 }
     }
 
     pub(crate) fn append(&mut self, other: &mut Ends<S>) {
         self.entries.append(&mut other.entries);
         self.records.append(&mut other.records);
         self.cancelled.append(&mut other.cancelled);
+        self.unused.append(&mut other.unused);
+        self.dead += std::mem::take(&mut other.dead);
     }
 }
 
@@ -77,6 +89,10 @@ pub(crate) struct State<S> {
     in_hand: usize,
     running: usize,
     limits: Limits,
+    /// The wait of each job is noted, and not that of some.
+    pub(crate) exact: bool,
+    /// Jobs that were accepted.
+    accepted: u64,
     paused: bool,
     resume_at: Option<Instant>,
     /// What was accepted is to end: nothing may hold it up for ever.
@@ -131,6 +147,8 @@ pub(crate) enum NoRoom {
 pub(crate) trait Controls {
     fn limits(&self) -> Limits;
     fn set_limits(&mut self, limits: Limits);
+    /// Has the time of each job noted, or of some.
+    fn set_exact(&mut self, exact: bool);
     fn is_paused(&self) -> bool;
     fn dead(&self) -> Vec<DeadJob>;
     /// Keeps jobs from starting, or no longer. Not in a function that is ending.
@@ -144,6 +162,10 @@ impl<S> Controls for State<S> {
 
     fn set_limits(&mut self, limits: Limits) {
         self.limits = limits;
+    }
+
+    fn set_exact(&mut self, exact: bool) {
+        self.exact = exact;
     }
 
     fn is_paused(&self) -> bool {
@@ -175,6 +197,8 @@ impl<S> State<S> {
             in_hand: 0,
             running: 0,
             limits: Limits::default(),
+            exact: false,
+            accepted: 0,
             paused: false,
             resume_at: None,
             ending: closed,
@@ -214,6 +238,15 @@ impl<S> State<S> {
         let jobs = &self.jobs[priority.index()];
         let dead = if self.gone > 0 || self.records.has_any() { jobs.iter().filter(is_dead).count() } else { 0 };
         delayed + jobs.len() - dead
+    }
+
+    /// Queued jobs that nobody wants any more, and that count as queued no longer.
+    pub(crate) fn cancelled(&self) -> usize {
+        if !self.records.has_any() {
+            return 0;
+        }
+        let entries = self.jobs.iter().flatten().chain(self.delayed.values().map(|(_, entry)| entry));
+        entries.filter(|entry| self.records.get(entry.record).is_some_and(Record::is_cancelled)).count()
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -323,6 +356,10 @@ impl<S> State<S> {
 
     /// Appends a job that there is room for.
     pub(crate) fn admit(&mut self, priority: Priority, mut entry: Entry<S>, mut terms: Terms) {
+        self.accepted += 1;
+        if self.exact || self.accepted % SAMPLED == 0 {
+            entry.stamp = Some(clock::now());
+        }
         if !terms.is_empty() || entry.again.is_some() {
             let listener = entry.listener();
             if let Some(slot) = listener {
@@ -494,12 +531,12 @@ impl<S> State<S> {
             (Some((priority, stored)), Some((policy, _))) if is_wanted => {
                 let number = id;
                 self.dead.push_back(Dead { number, attempts, reason: why.to_string(), priority, stored });
+                ends.dead += 1;
                 while self.dead.len() > policy.dead {
-                    let oldest = self.dead.pop_front().map(|dead| Entry::new(detached(), dead.stored));
-                    ends.entries.extend(oldest.map(|entry| (entry, JobError::Lost)));
+                    ends.unused.extend(self.dead.pop_front().map(|dead| dead.stored));
                 }
             }
-            (Some((_, stored)), _) => ends.entries.push((Entry::new(detached(), stored), JobError::Lost)),
+            (Some((_, stored)), _) => ends.unused.push(stored),
             (None, _) => {}
         }
         ends.records.extend(self.records.remove(id).map(|record| (record, why)));
@@ -510,10 +547,11 @@ impl<S> State<S> {
     pub(crate) fn run_again(&mut self, job: InHand<S>, again: Option<S>, ends: &mut Ends<S>) {
         self.in_hand -= 1;
         let InHand { record, priority, stored, delay, .. } = job;
-        let entry = Entry { control: detached(), stored, record, again };
+        let entry = Entry { record, again, ..Entry::new(detached(), stored) };
         if self.records.get(record).is_none() {
-            // Its deadline has passed meanwhile.
-            ends.entries.push((entry, JobError::TimedOut));
+            // Its deadline has passed meanwhile, and was told.
+            ends.unused.push(entry.stored);
+            ends.unused.extend(entry.again);
         } else if delay.is_zero() || self.ending {
             self.put_first(priority, std::iter::once(entry));
         } else {
@@ -545,7 +583,9 @@ impl<S> State<S> {
                 lost.extend(self.lose(id, JobError::TimedOut, ends));
             } else if is_over {
                 self.time_out(id, released, ends);
-            } else if released && let Some((_, (priority, entry))) = self.delayed.pop_first() {
+            } else if released && let Some((_, (priority, mut entry))) = self.delayed.pop_first() {
+                // It was not to start before.
+                entry.stamp = entry.stamp.map(|_| clock::now());
                 self.append(priority, entry);
             }
         }
@@ -555,8 +595,7 @@ impl<S> State<S> {
     /// A job's time is up, wherever it is.
     fn time_out(&mut self, id: RecordId, released: bool, ends: &mut Ends<S>) {
         let Some(record) = self.records.remove(id) else { return };
-        let again = self.again.remove(&id).map(|(_, again)| Entry::new(detached(), again));
-        ends.entries.extend(again.map(|entry| (entry, JobError::TimedOut)));
+        ends.unused.extend(self.again.remove(&id).map(|(_, again)| again));
         let is_delayed = |key: &&(Instant, RecordId)| key.1 == id;
         if released {
             ends.entries.extend(self.delayed.pop_first().map(|(_, (_, entry))| (entry, JobError::TimedOut)));

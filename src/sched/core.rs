@@ -1,7 +1,9 @@
 //! What the engine knows of a function: its queue, how to run its jobs, and how long it is needed.
 
 use super::deque::Taken;
+use super::events::Events;
 use super::registry::Shared;
+use super::tally::Counted;
 use super::worker::Worker;
 use crate::error::JobError;
 use crate::job::origin;
@@ -13,7 +15,7 @@ use crate::queue::priority::Priority;
 use crate::queue::record::{Record, RecordId};
 use crate::queue::update::Audience;
 use crate::quiet::quietly;
-use crate::sync::{AtomicPtr, AtomicU8, AtomicU32, Ordering, UnsafeCell, load_after_rmw};
+use crate::sync::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering, UnsafeCell, load_after_rmw};
 use std::alloc::Layout;
 use std::any::Any;
 use std::cell::Cell;
@@ -46,10 +48,11 @@ pub(crate) struct Core {
     name: NonNull<u8>,
 }
 
-/// The lanes that few functions have.
+/// What few functions have.
 struct Side {
     high: Lane,
     low: Lane,
+    events: Events,
     /// The queue of a managed function, see `managed`.
     managed: AtomicPtr<()>,
 }
@@ -115,6 +118,7 @@ pub(crate) struct ManagedVtable {
     pub(crate) close: unsafe fn(&Core),
     pub(crate) free: unsafe fn(&Core),
     pub(crate) startable: unsafe fn(&Core) -> usize,
+    pub(crate) cancelled: unsafe fn(&Core) -> usize,
     pub(crate) ended: unsafe fn(&Core),
     pub(crate) settle: unsafe fn(&Core, RecordId) -> Option<Record>,
     pub(crate) lose: unsafe fn(&Core, RecordId, JobError),
@@ -216,13 +220,28 @@ impl Core {
         if !load_after_rmw(&self.side).is_null() {
             return;
         }
-        let side = Side { high: Lane::new(), low: Lane::new(), managed: AtomicPtr::new(ptr::null_mut()) };
+        let (managed, events) = (AtomicPtr::new(ptr::null_mut()), Events::new());
+        let side = Side { high: Lane::new(), low: Lane::new(), events, managed };
         if self.lane.is_closed() {
             side.high.close();
             side.low.close();
         }
         // Ordering: Release, pairs with the loads in `lane`: the lanes are initialised.
         self.side.store(Box::into_raw(Box::new(side)), Ordering::Release);
+    }
+
+    /// What is counted, if anything was.
+    pub(crate) fn events(&self) -> Option<&Events> {
+        // SAFETY: made once, freed with the core.
+        Some(&unsafe { load_after_rmw(&self.side).as_ref() }?.events)
+    }
+
+    /// What is counted.
+    pub(super) fn make_events(&self) -> &Events {
+        if self.events().is_none() {
+            self.shared().make_side(self);
+        }
+        self.events().expect("made above")
     }
 
     /// The queue of a managed function, or null.
@@ -291,6 +310,16 @@ impl Core {
             // SAFETY: the vtable was made for this body, and the swap gave it to this call alone.
             quietly(|| unsafe { (self.vtable.drop_body)(body) });
         }
+    }
+}
+
+impl Counted for Core {
+    fn count(&self) -> &AtomicU64 {
+        &self.lane.served
+    }
+
+    fn number(&self) -> usize {
+        self.index as usize
     }
 }
 

@@ -289,7 +289,7 @@ impl<F> Deque<F> {
     pub(crate) fn mentions(&self, function: *const F) -> bool {
         // Ordering: Acquire, pairs with the Release in `raise`: what was put back by then is visible.
         let lifts = self.lifts.load(Ordering::Acquire);
-        if lifts % 2 == 1 || self.holds_entry_of(function) {
+        if lifts % 2 == 1 || self.entries_of(function) > 0 {
             return true;
         }
         // If an entry that the owner put back was seen above, so is the lift below, as in a sequence lock.
@@ -298,14 +298,15 @@ impl<F> Deque<F> {
         self.lifts.load(Ordering::Relaxed) != lifts
     }
 
-    fn holds_entry_of(&self, function: *const F) -> bool {
-        // Ordering: Relaxed, every push of `function` came before the epochs that the caller has acquired, so it is
-        // visible; a view that is older than the pops since then finds more, never less.
+    /// How many entries refer to `function`: exact while the owner changes nothing.
+    pub(crate) fn entries_of(&self, function: *const F) -> usize {
+        // Ordering: Relaxed, in `mentions` every push of `function` came before the epochs that the caller has acquired, so it
+        // is visible; a view that is older than the pops since then finds more, never less. Else a figure for people.
         let top = self.top.load(Ordering::Relaxed);
         // Ordering: Acquire, pairs with the owner's Release stores: the entries below it are visible.
         let bottom = self.bottom.load(Ordering::Acquire);
         // Ordering: Relaxed, as for `top`.
-        (top..bottom).any(|i| ptr::eq(self.entry(i).function.load(Ordering::Relaxed), function))
+        (top..bottom).filter(|&i| ptr::eq(self.entry(i).function.load(Ordering::Relaxed), function)).count()
     }
 }
 

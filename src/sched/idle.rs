@@ -143,7 +143,7 @@ impl Worker {
             *stuck = now;
             // Runs as a searcher would: others must be able to see that nobody searches.
             self.stop_search();
-            let span = Span { block: taken.block, start: taken.start, len: taken.len, began: false };
+            let span = Span { block: taken.block, start: taken.start, len: taken.len, began: false, sampled: false };
             let core = &*taken.function;
             if self.shared.phase.is_discarding() {
                 // SAFETY: revoked above.

@@ -177,6 +177,7 @@ impl<'c, S: Stored> Desk<'c, S> {
         let made = loop {
             let state = &mut inner.state;
             if !state.is_closed() && state.join(&mut terms, entry.listener(), &mut ends) {
+                self.core.count(|events| &events.coalesced, 1);
                 self.leave(inner, ends);
                 quietly(|| drop((entry.stored, entry.again)));
                 return Ok(());
@@ -248,12 +249,13 @@ impl<'c, S: Stored> Desk<'c, S> {
         if self.read(|state| state.retry.as_ref().is_some_and(|retry| retry.policy.panics)) {
             self.lose(id, why);
         } else if let Some(record) = self.settle(id) {
-            let _ = deliver_error(record, why);
+            let _ = deliver_error(self.core, record, why);
         }
     }
 
     /// The next attempt of a job. The clone for the one after it is made without the lock.
     fn run_again(self, job: InHand<S>) {
+        self.core.count(|events| &events.retried, 1);
         let again = try_clone(job.clone, &job.stored);
         self.update(|state, ends| state.run_again(job, again, ends));
         let phase = &self.core.shared().phase;
@@ -288,7 +290,8 @@ impl<'c, S: Stored> Desk<'c, S> {
             let mut entries = Vec::new();
             for worker in workers.into_iter().filter(|_| self.core.flags() & REMOVED == 0) {
                 while let Some(taken) = worker.claim.revoke_of(Some(core), |_| ()) {
-                    let span = Span { block: taken.block, start: taken.start, len: taken.len, began: false };
+                    let span =
+                        Span { block: taken.block, start: taken.start, len: taken.len, began: false, sampled: false };
                     // SAFETY: revoked for this call, from a claim of this function.
                     unsafe { self.empty_span(span, |entry| entries.push(entry)) };
                 }
@@ -307,8 +310,11 @@ impl<'c, S: Stored> Desk<'c, S> {
     /// Tells whoever hears of jobs that have ended, and drops their arguments: how many had not been cancelled.
     fn tell(self, ends: Ends<S>) -> usize {
         let mut count = 0;
+        if ends.dead > 0 {
+            self.core.count(|events| &events.dead, ends.dead);
+        }
         for (record, why) in ends.records {
-            count += usize::from(deliver_error(record, why));
+            count += usize::from(deliver_error(self.core, record, why));
         }
         for Listener(slot) in ends.cancelled {
             // SAFETY: the job's side of the slot, last use.
@@ -316,9 +322,14 @@ impl<'c, S: Stored> Desk<'c, S> {
         }
         for (entry, why) in ends.entries {
             quietly(|| drop(entry.again));
-            let ended = Discard::<S, ()>::ended(self.core, entry.control, entry.stored, why);
-            count += if entry.record == 0 { ended } else { 0 };
+            if entry.record == 0 {
+                count += Discard::<S, ()>::ended(self.core, entry.control, entry.stored, why);
+            } else {
+                // Who heard of it was told through the record.
+                quietly(|| drop(entry.stored));
+            }
         }
+        ends.unused.into_iter().for_each(|stored| quietly(|| drop(stored)));
         count
     }
 
@@ -395,14 +406,14 @@ pub(crate) fn deliver<R>(record: Record, value: R) {
 
 /// Tells everybody who hears of it that there is no value; those who had cancelled a job that was not started, that it is
 /// cancelled: whether others wanted it.
-pub(crate) fn deliver_error(mut record: Record, why: JobError) -> bool {
-    if !record.is_running {
-        for Listener(slot) in record.begin() {
-            // SAFETY: the job's side of the slot, last use; likewise below.
-            quietly(|| unsafe { ResultSlot::fail(slot, JobError::Cancelled) });
-        }
-    }
+pub(crate) fn deliver_error(core: &Core, mut record: Record, why: JobError) -> bool {
+    let cancelled = if record.is_running { Vec::new() } else { record.begin() };
     let is_wanted = record.is_wanted();
+    core.count_end(if is_wanted { &why } else { &JobError::Cancelled });
+    for Listener(slot) in cancelled {
+        // SAFETY: the job's side of the slot, last use; likewise below.
+        quietly(|| unsafe { ResultSlot::fail(slot, JobError::Cancelled) });
+    }
     let mut listeners = record.listeners.into_iter();
     let first = listeners.next();
     for slot in listeners {
@@ -438,6 +449,7 @@ impl<S: Stored, R> Kept<S, R> {
         close: Self::close,
         free: Self::free,
         startable: Self::startable,
+        cancelled: Self::cancelled,
         ended: Self::ended,
         settle: Self::settle,
         lose: Self::lose,
@@ -482,6 +494,12 @@ impl<S: Stored, R> Kept<S, R> {
     unsafe fn startable(core: &Core) -> usize {
         // SAFETY: passed on.
         unsafe { desk::<S>(core) }.map_or(0, |desk| desk.read(State::startable))
+    }
+
+    /// How many queued jobs nobody wants any more.
+    unsafe fn cancelled(core: &Core) -> usize {
+        // SAFETY: passed on.
+        unsafe { desk::<S>(core) }.map_or(0, |desk| desk.read(State::cancelled))
     }
 
     /// Tells of the ends that `close` left.

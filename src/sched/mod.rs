@@ -4,7 +4,9 @@
 pub(crate) mod claim;
 pub(crate) mod core;
 pub(crate) mod counters;
+pub(crate) mod current;
 pub(crate) mod deque;
+pub(crate) mod events;
 pub(crate) mod idle;
 // Without the feature nobody lends.
 #[cfg_attr(not(feature = "rayon"), allow(dead_code))]
@@ -13,10 +15,13 @@ pub(crate) mod managed;
 pub(crate) mod nested;
 pub(crate) mod ready;
 pub(crate) mod registry;
+pub(crate) mod report;
 pub(crate) mod run;
 pub(crate) mod seat;
 pub(crate) mod shutdown;
 pub(crate) mod sleep;
 pub(crate) mod spares;
+pub(crate) mod tally;
 pub(crate) mod timer;
+pub(crate) mod timing;
 pub(crate) mod worker;

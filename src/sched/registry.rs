@@ -271,6 +271,11 @@ impl Shared {
         cores
     }
 
+    /// The functions that can be submitted to by name.
+    pub(crate) fn listed(&self) -> Vec<CoreRef> {
+        self.names.lock().by_name.iter().map(|named| named.0.clone()).collect()
+    }
+
     pub(crate) fn functions(&self) -> usize {
         self.names.lock().by_name.len()
     }
@@ -329,6 +334,13 @@ impl Shared {
         &self.workers[..self.spares.used()]
     }
 
+    /// Whether removed functions are kept until workers have let go of them.
+    #[inline(always)]
+    pub(crate) fn has_retired(&self) -> bool {
+        // Ordering: Relaxed, see `collect`.
+        self.retired.load(Ordering::Relaxed) > 0
+    }
+
     /// For workers with nothing to do, after `mark_parked`: what can be freed, for the caller to drop.
     #[must_use]
     pub(crate) fn collect_idle(&self) -> Vec<CoreRef> {
@@ -341,6 +353,9 @@ impl Shared {
     #[must_use]
     fn collect(&self, names: &mut Names) -> Vec<CoreRef> {
         let Names { retired, free, .. } = names;
+        // Ordering: Relaxed, before the heavy fence in `epochs`: a worker that the first look at the epochs finds behind sees
+        // this at the next point between two jobs, and the second look waits for that.
+        self.retired.store(retired.len(), Ordering::Relaxed);
         let mut gone = Vec::new();
         for i in (0..retired.len()).rev() {
             while self.advance(&mut retired[i]) {}

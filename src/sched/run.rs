@@ -3,7 +3,9 @@
 use super::core::{Core, MANAGED, Node, PULLED, Recipe, Vtable};
 use super::deque::{self, Taken};
 use super::managed::{self, Desk, Ended, Kept, desk};
+use super::tally::Batch;
 use super::worker::Worker;
+use crate::clock;
 use crate::error::{JobError, Panic};
 use crate::job::slot::ResultSlot;
 use crate::queue::block::{JobSlot, Shape, detached};
@@ -111,8 +113,11 @@ impl<S: Stored, R> Discard<S, R> {
                     reason = JobError::Cancelled;
                     this.bury(core.origin());
                 }
+                core.count_end(&reason);
                 // SAFETY: as above, last use.
                 unsafe { ResultSlot::complete::<R>(slot, Err(reason)) };
+            } else {
+                core.count_end(&reason);
             }
             drop(stored);
         });
@@ -258,8 +263,9 @@ where
     }
 
     unsafe fn run_single(worker: &Worker, core: &Core, priority: Priority) -> bool {
-        let first = core.lane(priority).and_then(|lane| Lanes::<S>::take_one(core, lane));
-        let Some((control, stored, span)) = first else { return Self::settle(worker, core, priority) };
+        let first = core.lane(priority).and_then(|lane| Some((lane, Lanes::<S>::take_one(core, lane)?)));
+        let Some((lane, (control, stored, span))) = first else { return Self::settle(worker, core, priority) };
+        let sample = lane.take_stamp(span).map(|stamp| Self::waited(core, stamp));
         if span.began {
             worker.holds(core.index);
         }
@@ -284,15 +290,30 @@ where
         let body = unsafe { &*core.body_ptr().cast::<F>() };
         worker.begin(core);
         // SAFETY: taken above.
-        unsafe { Self::run_taken(worker, core, body, control, stored.unwrap()) };
+        unsafe { Self::run_apart(worker, core, body, control, stored) };
+        sample.into_iter().for_each(|started| Self::has_run(core, started));
         true
+    }
+
+    /// The first job of a claim is a sample: notes how long it waited since `stamp`. When it starts.
+    #[cold]
+    fn waited(core: &Core, stamp: u64) -> u64 {
+        let now = clock::now();
+        core.note_wait(now.saturating_sub(stamp));
+        now
+    }
+
+    /// Notes how long a job ran.
+    #[cold]
+    fn has_run(core: &Core, started: u64) {
+        core.note_run(clock::now().saturating_sub(started));
     }
 
     /// Runs one job that may start.
     unsafe fn run_managed(worker: &Worker, core: &Core, priority: Priority) -> bool {
         // SAFETY: this vtable's core.
         let desk = unsafe { desk::<S>(core) }.expect("the flag is raised after it was made");
-        let Some(Entry { control, stored, record, .. }) = desk.start(priority) else {
+        let Some(Entry { control, stored, record, stamp, .. }) = desk.start(priority) else {
             return Lanes::<S>::are_empty(core);
         };
         let _ended = Ended(desk);
@@ -301,27 +322,37 @@ where
         // SAFETY: the body lives until the engine has ended, and this worker is part of it.
         let body = unsafe { &*core.body_ptr().cast::<F>() };
         worker.begin(core);
+        let sample = stamp.map(|stamp| Self::waited(core, stamp));
         if record == 0 {
             // SAFETY: taken above.
-            unsafe { Self::run_taken(worker, core, body, control, stored.unwrap()) };
+            unsafe { Self::run_apart(worker, core, body, control, stored) };
         } else {
             Self::run_recorded(worker, desk, body, record, stored.unwrap());
         }
+        sample.into_iter().for_each(|started| Self::has_run(core, started));
         true
     }
 
     /// Runs a job that has a record: who hears of its end is decided then, and whether it is still wanted.
     fn run_recorded(worker: &Worker, desk: Desk<'_, S>, body: &F, record: RecordId, arg: A) {
         worker.set_record(record);
+        worker.start();
         let outcome = catch_unwind(AssertUnwindSafe(|| body(arg)));
         worker.set_record(0);
         match outcome {
             Ok(value) => match desk.settle(record) {
-                Some(record) => managed::deliver(record, value),
+                Some(record) => {
+                    worker.end();
+                    managed::deliver(record, value);
+                }
                 // Too late: it was told that its time is up, or there is another attempt.
-                None => quietly(|| drop(value)),
+                None => {
+                    worker.end_undone();
+                    quietly(|| drop(value));
+                }
             },
             Err(payload) => {
+                worker.end_undone();
                 worker.panicked();
                 desk.panicked(record, JobError::Panicked(Panic::new(payload)));
             }
@@ -332,25 +363,40 @@ where
         // SAFETY: the body lives until the engine has ended, and this worker is part of it.
         let body = unsafe { &*core.body_ptr().cast::<F>() };
         Self::prefetch_results(span);
+        let mut sample = core.lane.take_stamp(span);
         let claim = worker.claim();
         let mut remaining = claim.open(NonNull::from(core), span.block, span.start, span.len);
         worker.claimed(span.len, emptied);
         if core.flags() & MANAGED != 0 {
             Self::give_claim_back(worker, core);
         }
-        let mut ran = 0;
+        let ran = Cell::new(0);
         worker.begin(core);
         loop {
             let caught = catch_unwind(AssertUnwindSafe(|| {
-                loop {
-                    // The whole claim can be revoked meanwhile.
-                    worker.run_urgent_first();
+                let mut batch = worker.batch(&ran);
+                if let Some(stamp) = sample.take() {
                     let Some(i) = claim.start(&mut remaining) else { return };
-                    ran += 1;
+                    ran.set(ran.get() + 1);
                     // SAFETY: the claim gave job `i` to this call.
                     let slot = unsafe { Shape::<S>::slot(span.block, i) };
                     // SAFETY: as above.
-                    unsafe { Self::run_job(worker, core, body, slot) };
+                    unsafe { Self::run_sample(worker, core, body, slot, stamp) };
+                }
+                loop {
+                    // The whole claim can be revoked meanwhile.
+                    if worker.has_urgent() {
+                        batch.settle();
+                        worker.run_urgent_first();
+                    }
+                    let Some(i) = claim.start(&mut remaining) else { return };
+                    ran.set(ran.get() + 1);
+                    // SAFETY: the claim gave job `i` to this call.
+                    let slot = unsafe { Shape::<S>::slot(span.block, i) };
+                    // SAFETY: as above.
+                    let (control, stored) = unsafe { slot.take() };
+                    // SAFETY: moved out above.
+                    unsafe { Self::run_taken(worker, core, body, control, stored.unwrap(), &mut batch) };
                 }
             }));
             match caught {
@@ -359,6 +405,7 @@ where
             }
         }
         claim.close();
+        let ran = ran.get();
         worker.ran(ran);
         // All may have been revoked: then the block is not ours to look at.
         if ran > 0 {
@@ -404,20 +451,24 @@ where
             let (control, stored) = unsafe { unpack::<S>(taken, |node| worker.free_node(core.class(), node)) };
             // After the fence of the pop or the steal, see `managed`.
             if core.flags() & MANAGED != 0 {
-                if let Err(Entry { control, stored, .. }) = Self::join_managed(core, control, stored) {
-                    // SAFETY: moved out above.
-                    unsafe { Self::run_apart(worker, core, body, control, stored) };
-                }
+                worker.apart(|| {
+                    if let Err(Entry { control, stored, .. }) = Self::join_managed(core, control, stored) {
+                        // SAFETY: moved out above.
+                        unsafe { Self::run_apart(worker, core, body, control, stored) };
+                    }
+                });
             } else if control == detached() {
                 drop(body(stored.unwrap()));
             } else {
                 // SAFETY: moved out above.
-                unsafe { Self::run_apart(worker, core, body, control, stored) };
+                worker.apart(|| unsafe { Self::run_apart(worker, core, body, control, stored) });
             }
             if budget.get() == 0 {
                 return None;
             }
-            worker.run_urgent_first();
+            if worker.has_urgent() {
+                worker.interrupt(|| worker.run_urgent_first());
+            }
             taken = worker.pop(budget)?;
             if !ptr::eq(taken.function().as_ptr(), core) || worker.is_discarding() {
                 return Some(taken);
@@ -438,21 +489,34 @@ where
     #[inline(never)]
     unsafe fn run_apart(worker: &Worker, core: &Core, body: &F, control: *mut ResultSlot, stored: S) {
         // SAFETY: passed on from the caller.
-        unsafe { Self::run_taken(worker, core, body, control, stored.unwrap()) };
+        unsafe { Self::run_taken(worker, core, body, control, stored.unwrap(), &mut worker.batch(&Cell::new(1))) };
     }
 
-    #[inline(always)]
-    unsafe fn run_job(worker: &Worker, core: &Core, body: &F, job: &JobSlot<S>) {
+    /// Runs a job, and notes how long it waited and runs.
+    #[cold]
+    #[inline(never)]
+    unsafe fn run_sample(worker: &Worker, core: &Core, body: &F, job: &JobSlot<S>, stamp: u64) {
+        let started = Self::waited(core, stamp);
         // SAFETY: passed on from the caller.
         let (control, stored) = unsafe { job.take() };
         // SAFETY: moved out above.
-        unsafe { Self::run_taken(worker, core, body, control, stored.unwrap()) }
+        unsafe { Self::run_apart(worker, core, body, control, stored) };
+        Self::has_run(core, started);
     }
 
     #[inline(always)]
-    unsafe fn run_taken(worker: &Worker, core: &Core, body: &F, control: *mut ResultSlot, arg: A) {
+    unsafe fn run_taken(
+        worker: &Worker,
+        core: &Core,
+        body: &F,
+        control: *mut ResultSlot,
+        arg: A,
+        batch: &mut Batch<'_, Core>,
+    ) {
         if control == detached() {
+            batch.enter();
             drop(body(arg));
+            batch.leave();
             return;
         }
         // SAFETY: a control word is null, `detached` or a slot; a taken job's is not null.
@@ -460,16 +524,20 @@ where
         // SAFETY: the slab's slots live as long as the process.
         let this = unsafe { slot.as_ref() };
         if !this.begin() {
+            batch.skip();
             worker.cancelled();
+            core.count_end(&JobError::Cancelled);
             this.bury(core.origin());
             // SAFETY: the job's side, last use.
             unsafe { ResultSlot::complete::<R>(slot, Err(JobError::Cancelled)) };
-            drop(arg);
+            quietly(|| drop(arg));
             return;
         }
         worker.set_job(control);
+        batch.enter();
         let result = body(arg);
         worker.set_job(detached());
+        batch.leave_for_all_to_see();
         // SAFETY: the job's side, last use.
         unsafe { ResultSlot::complete::<R>(slot, Ok(result)) };
     }
@@ -528,11 +596,15 @@ unsafe fn unpack<S>(taken: Taken<'_, Core>, free: impl FnOnce(NonNull<Link>)) ->
     (control, stored)
 }
 
-/// A body (or a drop, or a waker) panicked: reports it to the job's handle, if it has one and is not finished.
+/// A body (or a drop of what it returned to nobody) panicked: reports it to the job's handle, if it has one.
 #[cold]
 #[inline(never)]
 fn worker_panicked<R>(worker: &Worker, payload: Box<dyn Any + Send>) {
     worker.panicked();
+    // SAFETY: the function of the job that panicked, which this worker is not past.
+    let core = unsafe { &*worker.running().function };
+    core.count(|events| &events.panicked, 1);
+    worker.end_undone();
     let control = worker.running().job;
     if control == detached() {
         swallow(payload);

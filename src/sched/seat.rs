@@ -3,6 +3,7 @@
 use super::claim::Claim;
 use super::core::Core;
 use super::deque::Deque;
+use super::tally::Tallies;
 use crate::queue::block::Header;
 use crate::stats::WorkerStats;
 use crate::sync::{AtomicPtr, AtomicU64, Ordering};
@@ -18,6 +19,7 @@ pub(crate) struct WorkerShared {
     /// The function whose job is running.
     pub(super) function: CachePadded<AtomicPtr<Core>>,
     pub(super) counters: CachePadded<Counters>,
+    pub(crate) tallies: CachePadded<Tallies<Core>>,
 }
 
 /// Written by their worker alone.
@@ -50,6 +52,7 @@ impl WorkerShared {
             epoch: CachePadded::new(AtomicU64::new(1)),
             function: CachePadded::new(AtomicPtr::new(ptr::null_mut())),
             counters: CachePadded::new(Counters::default()),
+            tallies: CachePadded::new(Tallies::new()),
         }
     }
 

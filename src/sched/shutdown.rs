@@ -293,7 +293,8 @@ impl Shared {
         for worker in &self.workers {
             // SAFETY: an open claim has jobs that are not done with, so its function is not freed.
             while let Some(taken) = worker.claim.revoke(|core| unsafe { super::core::CoreRef::keep(core) }) {
-                let span = Span { block: taken.block, start: taken.start, len: taken.len, began: false };
+                let span =
+                    Span { block: taken.block, start: taken.start, len: taken.len, began: false, sampled: false };
                 // SAFETY: revoked for this call.
                 let n = unsafe { (taken.function.vtable.discard_span)(&taken.function, span) };
                 self.phase.discarded(n);

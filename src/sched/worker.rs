@@ -2,17 +2,17 @@
 
 use super::claim::Claim;
 use super::core::{Core, MANAGED};
+use super::current::Running;
 use super::deque::Taken;
 use super::lent::Lent;
 use super::registry::Shared;
 use super::seat::{WorkerShared, add};
 use super::spares::StoodBy;
-use crate::job::slot::ResultSlot;
-use crate::queue::block::{Header, detached};
+use super::tally::Round;
+use crate::queue::block::Header;
 use crate::queue::pool::Link;
 use crate::queue::priority::Priority;
-use crate::queue::record::RecordId;
-use crate::sync::{Ordering, fence_full, fence_light, local, spin_loop, yield_now};
+use crate::sync::{IS_MODEL, Ordering, fence_full, fence_light, local, spin_loop, yield_now};
 use std::cell::{Cell, RefCell, UnsafeCell};
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -29,31 +29,6 @@ const CAUGHT_UP: usize = 32;
 const URGENT_LOOKS: u32 = if crate::sync::IS_MODEL { 1 } else { 64 };
 /// Lanes that may keep an empty block, for each worker.
 const HOLD: usize = 256;
-
-/// The job that a worker is running.
-#[derive(Clone, Copy)]
-pub(crate) struct Running {
-    pub(crate) function: *const Core,
-    /// Its result slot, or `detached` when it has none.
-    pub(crate) job: *mut ResultSlot,
-    /// Its record, or 0.
-    pub(crate) record: RecordId,
-}
-
-impl Running {
-    /// Whether it is this handle's job.
-    pub(super) fn is(&self, handle: NonNull<ResultSlot>) -> bool {
-        if self.record == 0 {
-            return ptr::eq(self.job, handle.as_ptr());
-        }
-        // SAFETY: the job runs, or is suspended, and keeps its function.
-        let core = unsafe { &*self.function };
-        // SAFETY: the vtable was made for this core.
-        unsafe { (core.vtable.managed.is_heard_by)(core, self.record, handle) }
-    }
-
-    const NOTHING: Running = Running { function: ptr::null(), job: ptr::null_mut(), record: 0 };
-}
 
 /// A worker, seen by its own thread.
 pub(crate) struct Worker {
@@ -75,6 +50,8 @@ pub(crate) struct Worker {
     pub(super) suspended: UnsafeCell<Vec<Running>>,
     /// This worker was the last searcher: it passes on what else there is.
     pub(super) announce: Cell<bool>,
+    /// Jobs of the present round of nested ones that count themselves.
+    pub(super) apart: Cell<usize>,
     /// This worker is lent out, and runs no jobs of its engine.
     pub(super) lent: RefCell<Option<Arc<Lent>>>,
 }
@@ -125,6 +102,7 @@ impl Worker {
             holding: UnsafeCell::new(VecDeque::new()),
             suspended: UnsafeCell::new(Vec::new()),
             announce: Cell::new(false),
+            apart: Cell::new(0),
             lent: RefCell::new(None),
             shared,
             index,
@@ -213,12 +191,15 @@ impl Worker {
 
     /// Runs something: `false` when there was nothing.
     fn step(&self) -> bool {
+        if !IS_MODEL && self.shared.has_retired() {
+            self.turn_out();
+        }
         self.tick();
         if self.shared.spares.has_surplus() {
             // To stand by it must have nothing of its own left.
             return self.run_nested(NESTED_ROUND);
         }
-        if self.shared.ready(Priority::High).may_have_any() {
+        if self.has_urgent() {
             self.run_urgent(|| self.shared.spares.has_surplus());
         }
         let mut found = self.run_nested(NESTED_ROUND);
@@ -240,12 +221,15 @@ impl Worker {
         found
     }
 
-    /// Runs what is of high priority, before a job of a lower one is started.
+    /// Whether there may be something of high priority.
     #[inline(always)]
+    pub(crate) fn has_urgent(&self) -> bool {
+        self.shared.ready(Priority::High).may_have_any()
+    }
+
+    /// Runs what is of high priority, before a job of a lower one is started.
     pub(crate) fn run_urgent_first(&self) {
-        if self.shared.ready(Priority::High).may_have_any() {
-            self.run_urgent(|| false);
-        }
+        self.run_urgent(|| false);
     }
 
     #[cold]
@@ -506,8 +490,12 @@ impl Worker {
             self.shared.phase.discarded(n);
             return None;
         }
+        self.begin(core);
+        let round = Round::new(self.tally(), budget, &self.apart);
         // SAFETY: as above.
-        unsafe { (core.vtable.run_nested)(self, core, taken, budget) }
+        let next = unsafe { (core.vtable.run_nested)(self, core, taken, budget) };
+        round.end(usize::from(next.is_some()));
+        next
     }
 
     /// Runs one nested job to its end.
@@ -554,57 +542,23 @@ impl Worker {
         fence_light();
     }
 
+    /// Lets go of the functions that jobs were counted for. Between two jobs.
+    #[cold]
+    fn turn_out(&self) {
+        if !self.running.get().function.is_null() {
+            self.set_running(Running::NOTHING);
+        }
+        if !IS_MODEL {
+            self.me().tallies.turn_out();
+        }
+    }
+
     pub(super) fn mark_parked(&self) {
+        self.turn_out();
         let epoch = &self.me().epoch;
         // Ordering: Relaxed, one writer.
         let now = epoch.load(Ordering::Relaxed);
         // Ordering: Release, as in `tick`.
         epoch.store(now | 1, Ordering::Release);
-    }
-
-    // What a run reports.
-
-    #[inline(always)]
-    pub(crate) fn ran(&self, n: usize) {
-        add(&self.me().counters.jobs, n as u64);
-    }
-
-    pub(crate) fn running(&self) -> Running {
-        self.running.get()
-    }
-
-    /// Jobs of this function follow. What ran before is forgotten; who interrupts a job restores it.
-    #[inline(always)]
-    pub(crate) fn begin(&self, function: &Core) {
-        if ptr::eq(self.running.get().function, function) {
-            self.set_job(detached());
-        } else {
-            self.set_running(Running { function, job: detached(), record: 0 });
-        }
-    }
-
-    pub(super) fn set_running(&self, running: Running) {
-        self.running.set(running);
-        // Ordering: Release, pairs with the Acquire in `WorkerShared::running`.
-        self.me().function.store(running.function.cast_mut(), Ordering::Release);
-    }
-
-    #[inline(always)]
-    pub(crate) fn set_job(&self, job: *mut ResultSlot) {
-        self.running.set(Running { job, ..self.running.get() });
-    }
-
-    pub(crate) fn set_record(&self, record: RecordId) {
-        self.running.set(Running { record, ..self.running.get() });
-    }
-
-    #[cold]
-    pub(crate) fn cancelled(&self) {
-        add(&self.me().counters.cancelled, 1);
-    }
-
-    #[cold]
-    pub(crate) fn panicked(&self) {
-        add(&self.me().counters.panicked, 1);
     }
 }
