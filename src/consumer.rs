@@ -1,9 +1,11 @@
 //! The seam for everything that runs jobs elsewhere: consumer sets pull jobs of functions without a body, and finish
 //! them through completers.
 
+mod look;
 mod pulled;
 mod waiting;
 
+pub(crate) use look::{Sets, sets};
 pub use pulled::{Completer, Pulled};
 pub(crate) use waiting::{hand_returned_over, without_body};
 
@@ -29,9 +31,22 @@ pub struct ConsumerSet<A, R> {
 }
 
 struct Members<A, R> {
-    functions: Vec<Function<A, R>>,
+    functions: Vec<Member<A, R>>,
     /// Where the next look starts.
     cursor: usize,
+}
+
+/// A function of a set.
+struct Member<A, R> {
+    function: Function<A, R>,
+    /// Counts the set as one that has the function.
+    _has: Arc<()>,
+}
+
+impl<A, R> Member<A, R> {
+    fn core(&self) -> &CoreRef {
+        self.function.core()
+    }
 }
 
 global! {
@@ -60,7 +75,9 @@ impl<A: Send + 'static, R: Send + 'static> ConsumerSet<A, R> {
         );
         let mut members = self.members.lock();
         if members.functions.iter().all(|f| f.core().as_ptr() != core.as_ptr()) {
-            members.functions.push(function.clone());
+            // SAFETY: checked above.
+            let has = Arc::clone(&unsafe { waiting(core) }.had);
+            members.functions.push(Member { function: function.clone(), _has: has });
         }
         drop(members);
         // A set that is parked is not on the new function's list: it parks anew.

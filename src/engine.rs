@@ -3,6 +3,7 @@
 use crate::builder::Builder;
 use crate::consumer::{self, ConsumerSet};
 use crate::error::{RegisterError, StartError};
+use crate::explain::{self, Explanation};
 use crate::function::Function;
 use crate::sched::registry::Shared;
 use crate::sched::run::{self, Inline};
@@ -105,6 +106,12 @@ impl Engine {
     /// refused, jobs that were accepted still run, and the memory goes when no worker can be using it any more.
     pub fn remove(&self, name: &str) -> bool {
         self.shared.remove(name)
+    }
+
+    /// Why the next job of the function with this name is not running, for whoever has no key to it; `None` when none has
+    /// this name, as after the engine has ended. See [`Function::explain`].
+    pub fn explain(&self, function: &str) -> Option<Explanation> {
+        self.shared.named(function).map(|core| explain::of(&core))
     }
 
     /// Calls `f` with a scope, whose jobs may borrow what outlives it: returns when `f` has returned and all jobs have

@@ -1,12 +1,12 @@
 //! A function's key: the typed way to its queue.
 
+mod explain;
 mod limits;
 mod stats;
 
 use crate::batch::Batch;
 use crate::error::{BatchError, CallError, SubmitError};
 use crate::handle::JobHandle;
-use crate::job::origin;
 use crate::job::slot::ResultSlot;
 use crate::queue::block::{Shape, detached};
 use crate::queue::lane::Refused;
@@ -135,14 +135,7 @@ impl<A: Send + 'static, R: Send + 'static> Function<A, R> {
     /// Jobs that are queued: not started, and not cancelled. Exact when nothing is submitted or started meanwhile. Jobs
     /// submitted from inside jobs are in the workers' deques and do not count.
     pub fn queued(&self) -> usize {
-        let at = |priority| {
-            // SAFETY: the vtable was made for this core.
-            unsafe { (self.core.vtable.queued)(&self.core, priority) }
-        };
-        let workers = &self.core.shared().workers;
-        let claimed: usize = workers.iter().map(|w| w.claim.unstarted(self.core.as_ptr().as_ptr())).sum();
-        let queued = Priority::ALL.into_iter().map(at).sum::<usize>() + claimed;
-        queued.saturating_sub(origin::tombstones(self.core.origin()))
+        self.core.count_queued()
     }
 
     /// Whether the function takes no more jobs from outside.

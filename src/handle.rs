@@ -54,6 +54,12 @@ impl<R> JobHandle<R> {
         unsafe { self.slot.as_ref() }
     }
 
+    /// The slot, and the index of the function's record, for a look that takes nothing.
+    pub(crate) fn parts(&self) -> (NonNull<ResultSlot>, u32) {
+        let _ = self.slot();
+        (self.slot, self.origin)
+    }
+
     /// Whether the result was taken by a poll.
     fn is_spent(&self) -> bool {
         self.slot == NonNull::dangling()

@@ -25,6 +25,7 @@
 //! | [`JobHandle`], [`Batch`] | the caller's end of jobs: wait, poll as a future, cancel |
 //! | [`Scope`] | jobs that borrow: [`Engine::scope`], [`Engine::join`] |
 //! | [`current`], [`Running`] | the job, seen from inside its body |
+//! | [`Explanation`], [`Reason`] | why a job is not running: [`Function::explain`], [`Function::explain_job`] |
 //! | [`ConsumerSet`], [`Pulled`], [`Completer`] | the pull side of functions without a body, for jobs that run elsewhere |
 //!
 //! # Progress
@@ -48,6 +49,7 @@ pub mod codec;
 mod consumer;
 mod engine;
 mod error;
+mod explain;
 mod function;
 mod handle;
 mod job;
@@ -70,6 +72,7 @@ pub use builder::Builder;
 pub use consumer::{Completer, ConsumerSet, Pulled};
 pub use engine::Engine;
 pub use error::{BatchError, CallError, JobError, Panic, RegisterError, StartError, SubmitError, WaitError};
+pub use explain::{BusyThread, Explanation, Outcome, Reason};
 pub use function::Function;
 pub use handle::JobHandle;
 pub use job::id::JobId;

@@ -26,14 +26,15 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("handle", &["error", "job", "sched"]),
     ("batch", &["error", "handle"]),
     ("running", &["engine", "job", "queue", "sched"]),
-    ("function", &["batch", "error", "handle", "job", "queue", "sched", "consumer", "stats", "submit"]),
+    ("explain", &["consumer", "error", "job", "queue", "sched"]),
+    ("function", &["batch", "error", "explain", "handle", "job", "queue", "sched", "consumer", "stats", "submit"]),
     ("submit", &["error", "function", "handle", "queue", "sched"]),
     ("codec", &["error", "function"]),
     ("lend", &["engine", "error", "queue", "quiet", "sched", "sync"]),
     ("consumer", &["clock", "error", "function", "job", "queue", "quiet", "sched", "sync"]),
     ("scope", &["error", "function", "handle", "quiet", "sched", "sync"]),
     ("builder", &["engine", "error", "sched", "sync"]),
-    ("engine", &["builder", "consumer", "error", "function", "sched", "scope", "stats"]),
+    ("engine", &["builder", "consumer", "error", "explain", "function", "sched", "scope", "stats"]),
 ];
 
 fn module(path: &str) -> &str {
@@ -137,6 +138,7 @@ const UNSAFE: &[&str] = &[
     "src/sched/current.rs",
     "src/sched/deque.rs",
     "src/sched/idle.rs",
+    "src/sched/look.rs",
     "src/sched/managed.rs",
     "src/sched/nested.rs",
     "src/sched/ready.rs",

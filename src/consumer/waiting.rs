@@ -32,13 +32,15 @@ pub(super) struct Waiting {
     /// Jobs that are being taken, or are taken and may be put back.
     pub(super) taken: AtomicUsize,
     pub(super) lists: Mutex<Lists>,
+    /// Each set that has the function has a clone, which counts it.
+    pub(super) had: Arc<()>,
 }
 
 pub(super) struct Lists {
     /// By ticket: the greatest parked last.
     pub(super) parked: BTreeMap<u64, Arc<SetState>>,
     /// Wake-ups under way.
-    wakes: usize,
+    pub(super) wakes: usize,
 }
 
 /// [`Waiting`], and the jobs that were put back, which have a type.
@@ -73,6 +75,7 @@ pub(crate) fn without_body<A: Send + 'static, R: Send + 'static>() -> Recipe {
             returned: AtomicUsize::new(0),
             taken: AtomicUsize::new(0),
             lists: Mutex::new(Lists { parked: BTreeMap::new(), wakes: 0 }),
+            had: Arc::new(()),
         };
         let body: Box<Jobless<S>> =
             Box::new(Jobless { waiting, returned: Mutex::new(std::array::from_fn(|_| VecDeque::new())) });

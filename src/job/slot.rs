@@ -22,6 +22,10 @@
 //! waits for the worker's next store, a few instructions away, which says what was decided. `cancel` itself moves by
 //! exchanges, so that each cancelled job counts as a tombstone once: who asked settles the wish, or the worker that met it.
 
+mod progress;
+
+pub(crate) use progress::Progress;
+
 use super::id::JobId;
 use super::origin;
 use super::slab::{self, Size};

@@ -1,5 +1,9 @@
 //! The queue of a function that limits apply to, without its lock: what is queued in which order, and what may start.
 
+mod look;
+
+pub(crate) use look::{Look, Place};
+
 use super::block::detached;
 use super::limits::{Limits, Overflow};
 use super::priority::Priority;

@@ -197,6 +197,11 @@ impl Records {
         self.all.get_mut(&id)
     }
 
+    /// The record of the job whose end this handle's slot hears of.
+    pub(crate) fn heard_by(&self, slot: NonNull<ResultSlot>) -> Option<RecordId> {
+        self.all.iter().find(|(_, record)| record.is_heard_by(slot)).map(|(id, _)| *id)
+    }
+
     /// The record of a queued or running job with this key.
     pub(crate) fn by_key(&self, key: &[u8]) -> Option<RecordId> {
         self.by_key.get(key).copied()

@@ -10,6 +10,7 @@ use crate::job::origin;
 use crate::job::slot::ResultSlot;
 use crate::queue::block::Shape;
 use crate::queue::lane::{Lane, Span};
+use crate::queue::managed::Look;
 use crate::queue::pool::{Link, Pool};
 use crate::queue::priority::Priority;
 use crate::queue::record::{Record, RecordId};
@@ -127,6 +128,8 @@ pub(crate) struct ManagedVtable {
     pub(crate) told: unsafe fn(&Core),
     pub(crate) is_cancelled: unsafe fn(&Core, RecordId) -> bool,
     pub(crate) is_heard_by: unsafe fn(&Core, RecordId, NonNull<ResultSlot>) -> bool,
+    /// What the queue says of a handle's job, or of the one that is next; `None` if the function is not managed.
+    pub(crate) look: unsafe fn(&Core, Option<NonNull<ResultSlot>>) -> Option<Look>,
 }
 
 /// The pools that functions with the same job layout share, one such set an engine.

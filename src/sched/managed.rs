@@ -458,6 +458,7 @@ impl<S: Stored, R> Kept<S, R> {
         told: Self::told,
         is_cancelled: Self::is_cancelled,
         is_heard_by: Self::is_heard_by,
+        look: super::look::look::<S>,
     };
 
     /// The engine began to end: what was accepted is to end.

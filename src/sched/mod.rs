@@ -11,6 +11,7 @@ pub(crate) mod idle;
 // Without the feature nobody lends.
 #[cfg_attr(not(feature = "rayon"), allow(dead_code))]
 pub(crate) mod lent;
+pub(crate) mod look;
 pub(crate) mod managed;
 pub(crate) mod nested;
 pub(crate) mod ready;

@@ -136,6 +136,17 @@ impl Spares {
         self.crew.lock().standing_by
     }
 
+    /// How many threads run jobs or could, and how many are blocked inside a job.
+    pub(super) fn running_and_blocked(&self) -> (usize, usize) {
+        let crew = self.crew.lock();
+        (crew.running, crew.blocked)
+    }
+
+    /// The name of a seat's thread.
+    pub(super) fn thread_name(&self, seat: usize) -> String {
+        format!("{}-{seat}", self.thread_name)
+    }
+
     fn count_surplus(&self, crew: &Crew) {
         // Ordering: Relaxed, a hint.
         self.surplus.store(crew.running.saturating_sub(crew.wanted(self.workers)), Ordering::Relaxed);
@@ -259,7 +270,7 @@ impl Shared {
     /// Starts the thread of a seat.
     pub(crate) fn start_thread(self: &Arc<Self>, seat: usize) -> io::Result<JoinHandle<()>> {
         let shared = Arc::clone(self);
-        let thread = thread::Builder::new().name(format!("{}-{seat}", self.spares.thread_name));
+        let thread = thread::Builder::new().name(self.spares.thread_name(seat));
         thread.spawn(move || Worker::main(shared, seat))
     }
 
