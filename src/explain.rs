@@ -120,8 +120,8 @@ pub enum Reason {
         parked: usize,
         /// Sets that were woken for a job, and have not looked for it yet.
         woken: usize,
-        /// Jobs of the function that are pulled and not finished; `None` without limits, where they are not counted.
-        pulled: Option<usize>,
+        /// Jobs of the function that are pulled and not finished.
+        pulled: usize,
     },
     /// Every thread of the engine that could run the job is inside another one.
     #[non_exhaustive]
@@ -156,9 +156,8 @@ pub enum Reason {
     /// Nothing of the function is queued.
     #[non_exhaustive]
     NothingQueued {
-        /// Jobs of it that run; of a function without a body, that are pulled and not finished: `None` without limits, where
-        /// these are not counted.
-        running: Option<usize>,
+        /// Jobs of it that run; of a function without a body, that are pulled and not finished.
+        running: usize,
     },
     /// The function was removed. What it accepted before is still run.
     FunctionRemoved,

@@ -39,6 +39,8 @@ struct Seen {
     crew: Crew,
     /// Jobs of the function that are queued.
     queued: usize,
+    /// Jobs of it that run, or are pulled.
+    running: usize,
     /// The job, or any job of the function, seems to be in a worker's deque.
     nested: bool,
     /// It is one job that is asked for, and not the function.
@@ -57,6 +59,7 @@ impl Seen {
             sets: consumer::sets(core),
             crew: shared.crew(core),
             queued: core.count_queued(),
+            running: core.running() as usize,
             nested: may_be_nested && core.is_in_a_deque(),
             is_job: job.is_some(),
             removed: core.flags() & REMOVED != 0,
@@ -75,15 +78,9 @@ impl Seen {
         if has_next {
             return self.waiting();
         }
-        let on_threads = self.sets.is_none().then_some(self.crew.ours.len());
-        let mut reasons = vec![Reason::NothingQueued { running: self.running().or(on_threads) }];
+        let mut reasons = vec![Reason::NothingQueued { running: self.running }];
         reasons.extend(self.life());
         reasons
-    }
-
-    /// How many jobs run, or are pulled, if the queue counts them.
-    fn running(&self) -> Option<usize> {
-        self.look.as_ref().map(|look| look.running)
     }
 
     /// Of a job that somebody has.
@@ -138,7 +135,7 @@ impl Seen {
             Some(Sets { all: 0, .. }) => Some(Reason::NoConsumer),
             // A set that is parked will be woken for it, unless one was and is expected to come.
             Some(Sets { all: sets, parked, woken }) => {
-                let pulled = self.running();
+                let pulled = self.running;
                 (parked == 0 || woken > 0).then_some(Reason::NotPulled { sets, parked, woken, pulled })
             }
             None if self.crew.free > 0 => None,

@@ -87,11 +87,8 @@ impl fmt::Display for Reason {
                  make the function `ordered` to have it queue up",
             ),
             Reason::AboutToStart => f.write_str("nothing keeps it from starting: it is about to"),
-            Reason::NothingQueued { running: None } => f.write_str("nothing is queued; submit a job"),
-            Reason::NothingQueued { running: Some(0) } => {
-                f.write_str("nothing is queued, and nothing runs; submit a job")
-            }
-            Reason::NothingQueued { running: Some(running) } => {
+            Reason::NothingQueued { running: 0 } => f.write_str("nothing is queued, and nothing runs; submit a job"),
+            Reason::NothingQueued { running } => {
                 write!(f, "nothing is queued, and {}", Count(*running, "job is running", "jobs are running"))
             }
             Reason::FunctionRemoved => f.write_str(
@@ -115,8 +112,8 @@ impl Reason {
         if *parked > 0 {
             write!(f, ", {}", Count(*parked, "is parked behind it", "are parked behind it"))?;
         }
-        if let Some(pulled) = *pulled {
-            write!(f, ", {} not finished", Count(pulled, "pulled job is", "pulled jobs are"))?;
+        if *pulled > 0 {
+            write!(f, ", {} not finished", Count(*pulled, "pulled job is", "pulled jobs are"))?;
         }
         f.write_str("; call `try_next` or `next` on one of them, or add a set")
     }

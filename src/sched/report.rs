@@ -2,7 +2,7 @@
 
 use super::core::Core;
 use super::events::Events;
-use super::tally::started;
+use super::tally::{Started, started};
 use crate::job::origin;
 use crate::queue::priority::Priority;
 use crate::stats::{FunctionStats, Queued};
@@ -10,9 +10,8 @@ use crate::sync::{AtomicU64, Ordering};
 
 impl Core {
     pub(crate) fn stats(&self) -> FunctionStats {
-        // Ordering: Relaxed, counter only.
-        let read = |which: fn(&Events) -> &AtomicU64| self.events().map_or(0, |e| which(e).load(Ordering::Relaxed));
-        let on_workers = started(self, self.shared().seats().iter().map(|seat| &*seat.tallies));
+        let read = |which| self.read(which);
+        let on_workers = self.started_on_workers();
         // What is being met as cancelled is counted as such before it is taken off here: twice for a moment, never not at all.
         let tombstones = origin::tombstones(self.origin());
         // SAFETY: the vtable was made for this core.
@@ -36,6 +35,20 @@ impl Core {
             wait: timing.map(|timing| timing.wait.read()).unwrap_or_default(),
             run: timing.map(|timing| timing.run.read()).unwrap_or_default(),
         }
+    }
+
+    /// Jobs that run now, or that consumers have.
+    pub(crate) fn running(&self) -> u64 {
+        self.started_on_workers().running + self.read(|e| &e.taken)
+    }
+
+    fn started_on_workers(&self) -> Started {
+        started(self, self.shared().seats().iter().map(|seat| &*seat.tallies))
+    }
+
+    fn read(&self, which: fn(&Events) -> &AtomicU64) -> u64 {
+        // Ordering: Relaxed, counter only.
+        self.events().map_or(0, |events| which(events).load(Ordering::Relaxed))
     }
 
     /// Of all lanes, claims and deques.
