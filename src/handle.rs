@@ -106,9 +106,7 @@ impl<R> JobHandle<R> {
     /// Blocks until done, `limit` at most: whether it is. At once `false` when that would never happen.
     fn block(&self, limit: Option<Duration>) -> bool {
         Worker::with_current(|worker| match worker {
-            Some(worker) if origin::is_run_by(self.origin, worker.engine_number()) => {
-                worker.wait_inside(self.slot, limit)
-            }
+            Some(worker) if self.is_run_by(worker) => worker.wait_inside(self.slot, limit),
             Some(worker) => worker.wait_outside(self.slot, limit),
             None => ResultSlot::wait(self.slot, limit),
         })
@@ -123,9 +121,29 @@ impl<R> JobHandle<R> {
         self.into_outcome()
     }
 
-    /// Runs the job, if it is in this worker's own deque.
-    pub(crate) fn help(&self) {
-        Worker::with_current(|worker| worker.inspect(|worker| worker.help(self.slot)).is_some());
+    /// Runs the job, if it is in this worker's own deque: whether it has.
+    pub(crate) fn help(&self) -> bool {
+        Worker::with_current(|worker| worker.is_some_and(|worker| worker.help(self.slot)))
+    }
+
+    /// Whether the job is one that this engine's workers run. It has not ended.
+    pub(crate) fn is_run_by(&self, worker: &Worker) -> bool {
+        origin::is_run_by(self.origin, worker.engine_number())
+    }
+
+    /// Whether the job is the running one, or was interrupted by it: it ends only after that.
+    pub(crate) fn is_on_this_stack(&self) -> bool {
+        Worker::with_current(|worker| worker.is_some_and(|worker| worker.is_on_this_stack(self.slot)))
+    }
+
+    /// Has the waker of `cx` woken by the job's end, unless it has ended: whether it has.
+    pub(crate) fn watch(&self, cx: &Context<'_>) -> bool {
+        ResultSlot::poll(self.slot, cx).is_ready()
+    }
+
+    /// The outcome of a job that has ended.
+    pub(crate) fn into_end(self) -> Result<R, JobError> {
+        if self.slot().is_done() { self.into_outcome() } else { Err(JobError::Cancelled) }
     }
 
     /// Whether the job is done and gave a result.

@@ -22,7 +22,7 @@
 //! |---|---|
 //! | [`Engine`], [`Builder`] | the running whole; register functions, read [`Stats`], end it with [`Shutdown`] |
 //! | [`Function`] | the typed key to one function's queue: `send`, `submit`, `call`, batches |
-//! | [`JobHandle`], [`Batch`] | the caller's end of jobs: wait, poll as a future, cancel |
+//! | [`JobHandle`], [`Batch`], [`AsCompleted`] | the caller's end of jobs: wait, poll as a future, cancel |
 //! | [`Scope`] | jobs that borrow: [`Engine::scope`], [`Engine::join`] |
 //! | [`current`], [`Running`] | the job, seen from inside its body |
 //! | [`ConsumerSet`], [`Pulled`], [`Completer`] | the pull side of functions without a body, for jobs that run elsewhere |
@@ -40,6 +40,7 @@
 //! | `loom` | nothing, unless `--cfg layshaft_loom` is set as well: model checking |
 //! | `shuttle` | nothing, unless `--cfg layshaft_shuttle` is set as well: random schedules |
 
+mod as_completed;
 mod batch;
 mod builder;
 #[cfg(feature = "serde")]
@@ -64,6 +65,7 @@ mod stats;
 mod submit;
 mod sync;
 
+pub use as_completed::AsCompleted;
 pub use batch::Batch;
 pub use builder::Builder;
 pub use consumer::{Completer, ConsumerSet, Pulled};

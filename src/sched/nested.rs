@@ -97,27 +97,28 @@ impl Worker {
     }
 
     /// Whether `job` is running on this stack, or suspended further down: it ends only after the running one.
-    fn is_on_this_stack(&self, job: NonNull<ResultSlot>) -> bool {
+    pub(crate) fn is_on_this_stack(&self, job: NonNull<ResultSlot>) -> bool {
         // SAFETY: this thread alone uses the list, for moments.
         let suspended = unsafe { &*self.suspended.get() };
         self.running.get().is(job) || suspended.iter().any(|running| running.is(job))
     }
 
     /// Runs `job` if it is in this worker's deque: it, and nothing that came later. The running job is suspended meanwhile.
-    pub(crate) fn help(&self, job: NonNull<ResultSlot>) {
+    /// Whether it has.
+    pub(crate) fn help(&self, job: NonNull<ResultSlot>) -> bool {
         // SAFETY: this thread is the owner.
         if !unsafe { self.me().deque.raise(job.as_ptr()) } {
-            return;
+            return false;
         }
         // SAFETY: this thread is the owner. A thief may be faster: then the job runs elsewhere.
-        if let Some(taken) = unsafe { self.me().deque.pop() } {
-            let outer = self.running.get();
-            // SAFETY: this thread alone uses the list, for moments.
-            unsafe { &mut *self.suspended.get() }.push(outer);
-            self.run_one(taken);
-            // SAFETY: as above.
-            unsafe { &mut *self.suspended.get() }.pop();
-            self.set_running(outer);
-        }
+        let Some(taken) = (unsafe { self.me().deque.pop() }) else { return false };
+        let outer = self.running.get();
+        // SAFETY: this thread alone uses the list, for moments.
+        unsafe { &mut *self.suspended.get() }.push(outer);
+        self.run_one(taken);
+        // SAFETY: as above.
+        unsafe { &mut *self.suspended.get() }.pop();
+        self.set_running(outer);
+        true
     }
 }
