@@ -70,7 +70,9 @@ pub use batch::Batch;
 pub use builder::Builder;
 pub use consumer::{Completer, ConsumerSet, Pulled};
 pub use engine::Engine;
-pub use error::{BatchError, CallError, JobError, Panic, RegisterError, StartError, SubmitError, WaitError};
+pub use error::{
+    BatchError, CallError, JobError, LookupError, Panic, RegisterError, StartError, SubmitError, WaitError,
+};
 pub use function::Function;
 pub use handle::JobHandle;
 pub use job::id::JobId;
