@@ -128,7 +128,7 @@ impl<R> AsCompleted<R> {
         let ended = Arc::new(Ended::default());
         let mut found = VecDeque::new();
         for (index, handle) in handles.iter().enumerate() {
-            if handle.is_finished() {
+            if handle.is_done() {
                 found.push_back(index);
                 continue;
             }
@@ -163,7 +163,7 @@ impl<R> AsCompleted<R> {
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<(usize, Result<R, JobError>)>> {
         while self.left > 0 {
             if let Some((index, handle)) = self.next_ended() {
-                return Poll::Ready(Some((index, handle.into_end())));
+                return Poll::Ready(Some((index, handle.into_outcome())));
             }
             if self.ended.register(cx.waker()) {
                 return Poll::Pending;
@@ -246,7 +246,7 @@ impl<R> Iterator for AsCompleted<R> {
     fn next(&mut self) -> Option<Self::Item> {
         while self.left > 0 {
             if let Some((index, handle)) = self.next_ended() {
-                return Some((index, handle.into_end().map_err(WaitError::Job)));
+                return Some((index, handle.into_outcome().map_err(WaitError::Job)));
             }
             if !self.wait() {
                 let index = self.oldest();

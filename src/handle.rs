@@ -18,8 +18,9 @@ use std::time::Duration;
 ///
 /// # Waiting
 /// [`wait`](Self::wait) spins for about 10 microseconds and then parks the thread. Inside a job of the same engine it
-/// runs the awaited job itself if that is still in the worker's own deque, and nothing else; otherwise it blocks the
-/// thread, and a spare one takes its place ([`Builder::spare_workers`](crate::Builder::spare_workers)). When there is no
+/// runs the awaited job itself if that is still in the worker's own deque, and nothing else; otherwise, or with half of the
+/// stack used ([`Builder::stack_size`](crate::Builder::stack_size)), it blocks the thread, and a spare one takes its place
+/// ([`Builder::spare_workers`](crate::Builder::spare_workers)). When there is no
 /// spare left and every other thread waits, too, the wait is refused and the handle comes back; so is a wait for the
 /// running job itself, or for one that this very thread has interrupted. Two jobs that wait for each other on different
 /// threads are not noticed: they wait for ever.
@@ -91,7 +92,7 @@ impl<R> JobHandle<R> {
 
     /// The outcome of a job that is done.
     #[inline(always)]
-    fn into_outcome(self) -> Result<R, JobError> {
+    pub(crate) fn into_outcome(self) -> Result<R, JobError> {
         // SAFETY: done, and the handle gives the slot up.
         unsafe { ResultSlot::take(self.into_slot()) }
     }
@@ -136,14 +137,14 @@ impl<R> JobHandle<R> {
         Worker::with_current(|worker| worker.is_some_and(|worker| worker.is_on_this_stack(self.slot)))
     }
 
-    /// Has the waker of `cx` woken by the job's end, unless it has ended: whether it has.
-    pub(crate) fn watch(&self, cx: &Context<'_>) -> bool {
-        ResultSlot::poll(self.slot, cx).is_ready()
+    /// Whether the job is done. A cancelled one is only when it was met.
+    pub(crate) fn is_done(&self) -> bool {
+        self.slot().is_done()
     }
 
-    /// The outcome of a job that has ended.
-    pub(crate) fn into_end(self) -> Result<R, JobError> {
-        if self.slot().is_done() { self.into_outcome() } else { Err(JobError::Cancelled) }
+    /// Has the waker of `cx` woken by the job's end, unless it is done: whether it is.
+    pub(crate) fn watch(&self, cx: &Context<'_>) -> bool {
+        ResultSlot::poll(self.slot, cx).is_ready()
     }
 
     /// Whether the job is done and gave a result.

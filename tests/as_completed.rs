@@ -196,7 +196,12 @@ fn jobs_of_others() {
     let _watchdog = watchdog("the end of the jobs");
     for spares in [0, 1] {
         let (other, engine) = (engine(1), Engine::builder().workers(1).spare_workers(spares).start().unwrap());
-        let double = other.function("double", |n: usize| n * 2).unwrap();
+        let double = other.function("double", |n: usize| {
+            // Longer than a wait spins.
+            (0..if n == 0 { 5_000 } else { 0 }).for_each(|_| std::thread::yield_now());
+            n * 2
+        });
+        let double = double.unwrap();
         let pulled = engine.consumer::<usize, usize>("pulled").unwrap();
         let set = engine.consumer_set();
         set.add(&pulled);
