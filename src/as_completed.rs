@@ -49,7 +49,6 @@ struct Helped {
 }
 
 /// What has ended, told by those who ended it.
-#[derive(Default)]
 struct Ended {
     news: Mutex<News>,
     told: Condvar,
@@ -76,6 +75,10 @@ impl Wake for Notice {
 }
 
 impl Ended {
+    fn new() -> Self {
+        Ended { news: Mutex::new(News::default()), told: Condvar::new(), is_told: AtomicBool::new(false) }
+    }
+
     fn tell(&self, index: usize) {
         let waker = {
             let mut news = self.news.lock();
@@ -125,7 +128,7 @@ impl Ended {
 
 impl<R> AsCompleted<R> {
     pub(crate) fn new(handles: Vec<JobHandle<R>>) -> Self {
-        let ended = Arc::new(Ended::default());
+        let ended = Arc::new(Ended::new());
         let mut found = VecDeque::new();
         for (index, handle) in handles.iter().enumerate() {
             if handle.is_done() {
