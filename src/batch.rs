@@ -1,5 +1,6 @@
 //! Many jobs in one submit.
 
+use crate::as_completed::AsCompleted;
 use crate::error::WaitError;
 use crate::handle::JobHandle;
 use std::fmt;
@@ -40,6 +41,22 @@ impl<R> Batch<R> {
             results.extend(handles.by_ref().take(ahead).map(JobHandle::wait));
         }
         results
+    }
+
+    /// The results in the order in which the jobs end, each with the index of its argument. Those that have ended come first,
+    /// in the order of the arguments. Waiting costs a wake-up a job at most, and an allocation for each that has not ended.
+    ///
+    /// ```
+    /// let engine = layshaft::Engine::builder().workers(2).start()?;
+    /// let square = engine.function("square", |n: u64| n * n)?;
+    /// let numbers = [3, 1, 2];
+    /// for (index, result) in square.submit_batch(numbers)?.as_completed() {
+    ///     assert_eq!(result?, numbers[index] * numbers[index]);
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
+    /// ```
+    pub fn as_completed(self) -> AsCompleted<R> {
+        AsCompleted::new(self.handles)
     }
 }
 

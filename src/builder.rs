@@ -18,6 +18,7 @@ pub struct Builder {
     workers: Option<usize>,
     spares: Option<usize>,
     thread_name: String,
+    stack_size: Option<usize>,
     drain_deadline: Duration,
 }
 
@@ -27,6 +28,7 @@ impl Builder {
             workers: None,
             spares: None,
             thread_name: "layshaft".to_owned(),
+            stack_size: None,
             drain_deadline: Duration::from_secs(30),
         }
     }
@@ -60,6 +62,17 @@ impl Builder {
         self
     }
 
+    /// The stack of each worker and spare thread, in bytes. Default: that of the standard library, 2 MiB.
+    ///
+    /// A job that waits for another one in its worker's own deque runs it on its own stack, while less than half of that is
+    /// used. Beyond that it blocks as for any other job, so that calls of functions in themselves, however deep, end on as
+    /// many stacks as there are spares, and are then refused
+    /// ([`WaitError::WouldNeverEnd`](crate::WaitError::WouldNeverEnd)). A body must get along with half of the stack.
+    pub fn stack_size(mut self, bytes: usize) -> Self {
+        self.stack_size = Some(bytes);
+        self
+    }
+
     /// How long dropping the last [`Engine`] handle waits for accepted jobs before it cancels those that have not
     /// started. Default: 30 seconds.
     pub fn drain_deadline(mut self, limit: Duration) -> Self {
@@ -84,7 +97,9 @@ impl Builder {
         }
         prepare_fences();
         let name = self.thread_name.split('\0').next().unwrap_or_default();
-        let shared = Arc::new(Shared::new(workers, spares, name.to_owned(), self.drain_deadline));
+        let mut shared = Shared::new(workers, spares, name.to_owned(), self.drain_deadline);
+        shared.spares.set_stack_size(self.stack_size);
+        let shared = Arc::new(shared);
         let mut threads = Vec::with_capacity(workers);
         for index in 0..workers {
             match shared.start_thread(index) {

@@ -2,9 +2,10 @@
 
 use crate::builder::Builder;
 use crate::consumer::{self, ConsumerSet};
-use crate::error::{RegisterError, StartError};
+use crate::error::{LookupError, RegisterError, StartError};
 use crate::explain::{self, Explanation};
 use crate::function::Function;
+use crate::sched::core::Types;
 use crate::sched::registry::Shared;
 use crate::sched::run::{self, Inline};
 use crate::sched::seat::WorkerShared;
@@ -102,6 +103,35 @@ impl Engine {
         ConsumerSet::new()
     }
 
+    /// The key of a function that was registered elsewhere. The lookup takes a lock: keep the key.
+    ///
+    /// ```
+    /// let engine = layshaft::Engine::builder().workers(1).start()?;
+    /// engine.function("double", |n: u32| n * 2)?;
+    /// let quadruple = engine.function("quadruple", |n: u32| {
+    ///     let double = layshaft::current().unwrap().engine().lookup::<u32, u32>("double").unwrap();
+    ///     double.call(double.call(n).unwrap()).unwrap()
+    /// })?;
+    /// assert_eq!(quadruple.call(3)?, 12);
+    /// # Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`LookupError::NotFound`], and [`LookupError::WrongTypes`] when the function has another argument or result.
+    pub fn lookup<A, R>(&self, name: &str) -> Result<Function<A, R>, LookupError>
+    where
+        A: Send + 'static,
+        R: Send + 'static,
+    {
+        let core = self.shared.find(name).ok_or_else(|| LookupError::NotFound(name.to_owned()))?;
+        let (registered, asked) = ((core.vtable.types)(), Types::of::<A, R>());
+        if registered != asked {
+            let [registered, asked] = [registered, asked].map(|types| types.to_string());
+            return Err(LookupError::WrongTypes { name: name.to_owned(), registered, asked });
+        }
+        Ok(Function::new(core))
+    }
+
     /// Removes a function: `false` when there is none of that name. The name is free at once, later submits are
     /// refused, jobs that were accepted still run, and the memory goes when no worker can be using it any more.
     pub fn remove(&self, name: &str) -> bool {
@@ -120,7 +150,8 @@ impl Engine {
     /// May be called anywhere. Inside a job of this engine the caller runs jobs of the scope that are in its worker's own
     /// deque, then waits as [`JobHandle::wait`](crate::JobHandle::wait) does; but it is never refused: with no spare left
     /// it runs what nobody has started, and then blocks ([`Builder::spare_workers`]). Scoped jobs are never discarded:
-    /// what a shutdown takes out of the queues is run by the caller.
+    /// what a shutdown takes out of the queues is run by the caller. So scopes in jobs of scopes use the stack as any recursion
+    /// does once there are no spares left.
     ///
     /// ```
     /// let engine = layshaft::Engine::builder().workers(2).start()?;

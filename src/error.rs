@@ -79,6 +79,37 @@ impl fmt::Display for RegisterError {
 
 impl Error for RegisterError {}
 
+/// Why a function was not found by its name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum LookupError {
+    /// There is no function of this name: it was never registered, it was removed, or the engine has ended.
+    NotFound(String),
+    /// It has another argument or result.
+    #[non_exhaustive]
+    WrongTypes {
+        /// The function's name.
+        name: String,
+        /// Its types, as the compiler prints them.
+        registered: String,
+        /// Those that were asked for.
+        asked: String,
+    },
+}
+
+impl fmt::Display for LookupError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            LookupError::NotFound(name) => write!(f, "there is no function named {name:?}"),
+            LookupError::WrongTypes { name, registered, asked } => {
+                write!(f, "the function {name:?} is a {registered}, and was looked up as a {asked}")
+            }
+        }
+    }
+}
+
+impl Error for LookupError {}
+
 /// Why a job was not accepted, with its argument.
 #[non_exhaustive]
 pub enum SubmitError<A> {
@@ -215,7 +246,8 @@ impl fmt::Debug for Panic {
 #[non_exhaustive]
 pub enum WaitError<R> {
     /// The wait was refused, because the job could not have ended before it: it is the caller's own job or one that this
-    /// thread has interrupted, or every thread would be waiting and no spare is left. The handle comes back.
+    /// thread has interrupted, or every thread would be waiting, or have its stack half used, and no spare is left. The handle
+    /// comes back.
     WouldNeverEnd(JobHandle<R>),
     /// The job ended without a result.
     Job(JobError),

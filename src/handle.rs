@@ -18,8 +18,9 @@ use std::time::Duration;
 ///
 /// # Waiting
 /// [`wait`](Self::wait) spins for about 10 microseconds and then parks the thread. Inside a job of the same engine it
-/// runs the awaited job itself if that is still in the worker's own deque, and nothing else; otherwise it blocks the
-/// thread, and a spare one takes its place ([`Builder::spare_workers`](crate::Builder::spare_workers)). When there is no
+/// runs the awaited job itself if that is still in the worker's own deque, and nothing else; otherwise, or with half of the
+/// stack used ([`Builder::stack_size`](crate::Builder::stack_size)), it blocks the thread, and a spare one takes its place
+/// ([`Builder::spare_workers`](crate::Builder::spare_workers)). When there is no
 /// spare left and every other thread waits, too, the wait is refused and the handle comes back; so is a wait for the
 /// running job itself, or for one that this very thread has interrupted. Two jobs that wait for each other on different
 /// threads are not noticed: they wait for ever.
@@ -97,7 +98,7 @@ impl<R> JobHandle<R> {
 
     /// The outcome of a job that is done.
     #[inline(always)]
-    fn into_outcome(self) -> Result<R, JobError> {
+    pub(crate) fn into_outcome(self) -> Result<R, JobError> {
         // SAFETY: done, and the handle gives the slot up.
         unsafe { ResultSlot::take(self.into_slot()) }
     }
@@ -112,9 +113,7 @@ impl<R> JobHandle<R> {
     /// Blocks until done, `limit` at most: whether it is. At once `false` when that would never happen.
     fn block(&self, limit: Option<Duration>) -> bool {
         Worker::with_current(|worker| match worker {
-            Some(worker) if origin::is_run_by(self.origin, worker.engine_number()) => {
-                worker.wait_inside(self.slot, limit)
-            }
+            Some(worker) if self.is_run_by(worker) => worker.wait_inside(self.slot, limit),
             Some(worker) => worker.wait_outside(self.slot, limit),
             None => ResultSlot::wait(self.slot, limit),
         })
@@ -129,9 +128,29 @@ impl<R> JobHandle<R> {
         self.into_outcome()
     }
 
-    /// Runs the job, if it is in this worker's own deque.
-    pub(crate) fn help(&self) {
-        Worker::with_current(|worker| worker.inspect(|worker| worker.help(self.slot)).is_some());
+    /// Runs the job, if it is in this worker's own deque: whether it has.
+    pub(crate) fn help(&self) -> bool {
+        Worker::with_current(|worker| worker.is_some_and(|worker| worker.help(self.slot)))
+    }
+
+    /// Whether the job is one that this engine's workers run. It has not ended.
+    pub(crate) fn is_run_by(&self, worker: &Worker) -> bool {
+        origin::is_run_by(self.origin, worker.engine_number())
+    }
+
+    /// Whether the job is the running one, or was interrupted by it: it ends only after that.
+    pub(crate) fn is_on_this_stack(&self) -> bool {
+        Worker::with_current(|worker| worker.is_some_and(|worker| worker.is_on_this_stack(self.slot)))
+    }
+
+    /// Whether the job is done. A cancelled one is only when it was met.
+    pub(crate) fn is_done(&self) -> bool {
+        self.slot().is_done()
+    }
+
+    /// Has the waker of `cx` woken by the job's end, unless it is done: whether it is.
+    pub(crate) fn watch(&self, cx: &Context<'_>) -> bool {
+        ResultSlot::poll(self.slot, cx).is_ready()
     }
 
     /// Whether the job is done and gave a result.

@@ -22,7 +22,7 @@
 //! |---|---|
 //! | [`Engine`], [`Builder`] | the running whole; register functions, read [`Stats`], end it with [`Shutdown`] |
 //! | [`Function`] | the typed key to one function's queue: `send`, `submit`, `call`, batches |
-//! | [`JobHandle`], [`Batch`] | the caller's end of jobs: wait, poll as a future, cancel |
+//! | [`JobHandle`], [`Batch`], [`AsCompleted`] | the caller's end of jobs: wait, poll as a future, cancel |
 //! | [`Scope`] | jobs that borrow: [`Engine::scope`], [`Engine::join`] |
 //! | [`current`], [`Running`] | the job, seen from inside its body |
 //! | [`Explanation`], [`Reason`] | why a job is not running: [`Function::explain`], [`Function::explain_job`] |
@@ -41,6 +41,7 @@
 //! | `loom` | nothing, unless `--cfg layshaft_loom` is set as well: model checking |
 //! | `shuttle` | nothing, unless `--cfg layshaft_shuttle` is set as well: random schedules |
 
+mod as_completed;
 mod batch;
 mod builder;
 mod clock;
@@ -67,11 +68,14 @@ mod stats;
 mod submit;
 mod sync;
 
+pub use as_completed::AsCompleted;
 pub use batch::Batch;
 pub use builder::Builder;
 pub use consumer::{Completer, ConsumerSet, Pulled};
 pub use engine::Engine;
-pub use error::{BatchError, CallError, JobError, Panic, RegisterError, StartError, SubmitError, WaitError};
+pub use error::{
+    BatchError, CallError, JobError, LookupError, Panic, RegisterError, StartError, SubmitError, WaitError,
+};
 pub use explain::{BusyThread, Explanation, Outcome, Reason};
 pub use function::Function;
 pub use handle::JobHandle;

@@ -64,7 +64,7 @@ fn times_beyond_the_clock() {
 }
 
 #[test]
-fn the_same_name_twice() {
+fn cl_01_the_same_name_twice() {
     let _watchdog = watchdog("the end of the jobs");
     let engine = engine(1);
     let live = Live::default();
@@ -154,7 +154,7 @@ fn two_engines_at_once() {
 
 /// The same names in two engines are different functions.
 #[test]
-fn two_engines_share_nothing() {
+fn cl_01_two_engines_share_nothing() {
     let _watchdog = watchdog("the end of the jobs");
     let (held, free) = (Held::new(1), engine(1));
     let stuck = held.engine.function("f", |n: u64| n).unwrap();

@@ -17,7 +17,7 @@ fn rest(engine: &Engine) {
 /// One worker claims a batch and is stuck in its first job, a second one turns to other work and is stuck, too: the third
 /// must not sleep beside the rest of the batch.
 #[test]
-fn nobody_sleeps_beside_claimed_jobs() {
+fn invariant_1_nobody_sleeps_beside_claimed_jobs() {
     let _watchdog = watchdog("the end of the jobs behind the long one");
     for _ in 0..100 {
         let engine = engine(3);

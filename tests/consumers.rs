@@ -53,7 +53,7 @@ fn a_set_pulls_over_several_functions() {
 
 /// No function of a set waits for ever while others have work.
 #[test]
-fn functions_take_turns() {
+fn behaviour_06_functions_take_turns() {
     let engine = engine(1);
     let set = engine.consumer_set::<u64, u64>();
     let functions: Vec<_> = (0..4).map(|n| engine.consumer::<u64, u64>(&format!("f{n}")).unwrap()).collect();
@@ -190,7 +190,7 @@ fn a_completer_may_outlive_the_engine() {
 }
 
 #[test]
-fn one_job_wakes_one_set_the_most_recently_parked() {
+fn behaviour_01_one_job_wakes_one_set_the_most_recently_parked() {
     let _watchdog = watchdog("the wakes");
     let engine = engine(1);
     let function = engine.consumer::<u64, u64>("remote").unwrap();
@@ -227,7 +227,7 @@ fn parking_again_moves_a_set_to_the_front() {
 }
 
 #[test]
-fn a_dropped_set_passes_its_wake_on() {
+fn behaviour_01_a_dropped_set_passes_its_wake_on() {
     let _watchdog = watchdog("the wakes");
     let engine = engine(1);
     let (function, waiting) = one_function(&engine);

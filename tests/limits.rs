@@ -69,22 +69,40 @@ fn cancelled_jobs_make_room() {
     assert_eq!(ends(vec![first, second, third]), [Err("cancelled"), Ok(2), Ok(3)]);
 }
 
-/// Who goes when there is no room: the newest or the oldest of the least urgent, and nobody for one less urgent still.
+/// Who goes when there is no room, and who is told: the new caller, the newest or the oldest of the least urgent, or nobody.
 #[test]
-fn evictions() {
+fn behaviour_05_at_40_overflow_policies() {
     let _watchdog = watchdog("the end of the jobs");
     let table = [
+        (Overflow::Reject, [Ok(0), Ok(1), Err("refused"), Err("refused")], vec![0, 1]),
         (Overflow::EvictNewest, [Ok(0), Err("evicted"), Err("evicted"), Ok(3)], vec![0, 3]),
         (Overflow::EvictOldest, [Err("evicted"), Err("evicted"), Ok(2), Ok(3)], vec![2, 3]),
+        (Overflow::Block, [Ok(0), Ok(1), Ok(2), Ok(3)], vec![0, 1, 2, 3]),
     ];
     for (overflow, expected, ran) in table {
         let held = Held::new(1);
         let (note, log) = noting(&held);
         note.set_limits(Limits::new().capacity(2).overflow(overflow));
-        let handles = (0..4).map(|n| note.submit(n).unwrap()).collect();
-        assert_eq!(note.queued(), 2);
-        assert_eq!(noted(held, &log), ran);
-        assert_eq!(ends(handles), expected);
+        let caller = {
+            let note = note.clone();
+            thread::spawn(move || (0..4).map(|n| note.submit(n).map_err(SubmitError::into_arg)).collect::<Vec<_>>())
+        };
+        if overflow == Overflow::Block {
+            while note.queued() < 2 {
+                thread::yield_now();
+            }
+            assert!(!caller.is_finished(), "there is no room yet");
+            held.open();
+        }
+        let submitted = caller.join().unwrap();
+        assert!(note.queued() == 2 || overflow == Overflow::Block);
+        let ends = submitted.into_iter().enumerate().map(|(n, submitted)| match submitted {
+            Ok(handle) => ends(vec![handle]).remove(0),
+            Err(arg) => Err(if arg as usize == n { "refused" } else { "another's argument" }),
+        });
+        held.open();
+        assert_eq!(ends.collect::<Vec<_>>(), expected, "{overflow:?}");
+        assert_eq!(noted(held, &log), ran, "{overflow:?}");
     }
 }
 

@@ -69,7 +69,7 @@ fn resume_goes_on_with_the_same_payload() {
 }
 
 #[test]
-fn the_worker_lives_on() {
+fn invariant_7_the_worker_lives_on() {
     let _watchdog = watchdog("the end of the jobs");
     let engine = engine(1);
     let done = Tally::new();

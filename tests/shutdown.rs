@@ -9,7 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 #[test]
-fn drain_runs_what_is_queued() {
+fn behaviour_18_at_40_drain_runs_what_is_queued() {
     let _watchdog = watchdog("the shutdown");
     let held = Held::new(2);
     let done = Tally::new();
@@ -26,7 +26,7 @@ fn drain_runs_what_is_queued() {
 }
 
 #[test]
-fn drain_waits_for_running_bodies() {
+fn invariant_5_drain_waits_for_running_bodies() {
     let _watchdog = watchdog("the shutdown");
     let engine = engine(1);
     let (gate, done) = (Gate::new(), Tally::new());
@@ -319,7 +319,7 @@ fn nested_submits_during_a_drain() {
 
 /// Submits against the end of the engine: what was accepted has run when `shutdown` returns.
 #[test]
-fn submits_in_a_race() {
+fn behaviour_18_submits_in_a_race() {
     let _watchdog = watchdog("the shutdowns");
     let mut accepted_in_all = 0;
     for round in 0..100u32 {

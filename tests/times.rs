@@ -57,7 +57,7 @@ fn a_run_in_time() {
 
 /// A job whose deadline passes while it waits does not start.
 #[test]
-fn a_deadline_in_the_queue() {
+fn behaviour_15_a_deadline_in_the_queue() {
     let _watchdog = watchdog("the end of the jobs");
     let held = Held::new(1);
     let (ran, live) = (Tally::new(), Live::default());
@@ -118,7 +118,7 @@ fn the_end_ends_what_is_not_due() {
 }
 
 #[test]
-fn a_pause_that_ends_by_itself() {
+fn behaviour_20_a_pause_that_ends_by_itself() {
     let _watchdog = watchdog("the end of the pause");
     let engine = engine(1);
     let now = engine.function("now", |()| Instant::now()).unwrap();
@@ -134,7 +134,7 @@ fn a_pause_that_ends_by_itself() {
 
 /// Times of about the length of the run: each job ends once, and whoever was told a value ran.
 #[test]
-fn completion_against_the_clock() {
+fn invariant_2_completion_against_the_clock() {
     let _watchdog = watchdog("the end of the jobs");
     let engine = engine(2);
     let (live, ran) = (Live::default(), Arc::new(AtomicUsize::new(0)));

@@ -49,7 +49,7 @@ fn other_functions_have_other_keys() {
 }
 
 #[test]
-fn a_running_job_is_joined() {
+fn behaviour_02_a_running_job_is_joined() {
     let _watchdog = watchdog("the end of the jobs");
     let engine = engine(2);
     let (gate, live) = (Gate::new(), Live::default());
@@ -179,7 +179,7 @@ fn a_clone_that_panics() {
 
 /// Jobs whose handles are all gone are dropped if the function says so; one that somebody sent is not.
 #[test]
-fn abandoned_jobs() {
+fn behaviour_03_abandoned_jobs() {
     let _watchdog = watchdog("the end of the jobs");
     for drops in [false, true] {
         let held = Held::new(1);
@@ -193,6 +193,7 @@ fn abandoned_jobs() {
         held.release().shutdown(Shutdown::Drain);
         assert_eq!(value(kept), 8);
         assert_eq!((ran.count(), ran.sum()), if drops { (3, 28) } else { (5, 31) });
+        assert_eq!(note.queued(), 0);
     }
 }
 

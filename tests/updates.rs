@@ -12,7 +12,7 @@ fn data(n: u64) -> Update {
 }
 
 #[test]
-fn in_order() {
+fn behaviour_08_in_order() {
     let _watchdog = watchdog("the end of the job");
     let engine = engine(2);
     let tell = engine.function("tell", |n: u64| {

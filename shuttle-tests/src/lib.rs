@@ -2,7 +2,7 @@
 #![cfg(layshaft_shuttle)]
 
 use layshaft::Engine;
-use layshaft::model::workers::{engine, work};
+use layshaft::model::workers::{Seat, engine_with_spares, work, work_when_called};
 use shuttle::scheduler::{
     PctScheduler, RandomScheduler, ReplayScheduler, Scheduler, UncontrolledNondeterminismCheckScheduler,
 };
@@ -74,12 +74,20 @@ where
 
 /// An engine whose workers are the model's threads.
 pub fn start(workers: usize) -> (Engine, Vec<JoinHandle<()>>) {
-    let (engine, seat) = engine(workers);
+    let (engine, _, threads) = start_with_spares(workers, 0);
+    (engine, threads)
+}
+
+/// The same with spares, and what it takes to have the clock go on.
+pub fn start_with_spares(workers: usize, spares: usize) -> (Engine, Seat, Vec<JoinHandle<()>>) {
+    let (engine, seat) = engine_with_spares(workers, spares);
     let start = |index| {
         let seat = seat.clone();
-        thread::spawn(move || work(seat, index))
+        let run = if index < workers { work } else { work_when_called };
+        thread::spawn(move || run(seat, index))
     };
-    (engine, (0..workers).map(start).collect())
+    let threads = (0..workers + spares).map(start).collect();
+    (engine, seat, threads)
 }
 
 /// Waits for the ends of threads.

@@ -13,7 +13,7 @@
 use crate::queue::managed::Entry;
 use crate::queue::priority::Priority;
 use crate::quiet;
-use crate::sched::core::{Core, CoreRef, MANAGED, Recipe, Vtable};
+use crate::sched::core::{Core, CoreRef, MANAGED, Recipe, Types, Vtable};
 use crate::sched::managed::{Desk, Kept};
 use crate::sched::run::{Discard, Inline, Lanes, Stored, is_inline};
 use crate::sync::{AtomicUsize, Mutex, Ordering, fence_heavy, load_after_rmw};
@@ -69,7 +69,7 @@ pub(super) struct Parking {
 
 /// The recipe of a function without a body.
 pub(crate) fn without_body<A: Send + 'static, R: Send + 'static>() -> Recipe {
-    fn recipe<S: Stored, R>() -> Recipe {
+    fn recipe<S: Stored<Arg: 'static>, R: 'static>() -> Recipe {
         let waiting = Waiting {
             parked: AtomicUsize::new(0),
             returned: AtomicUsize::new(0),
@@ -86,8 +86,12 @@ pub(crate) fn without_body<A: Send + 'static, R: Send + 'static>() -> Recipe {
 
 pub(super) struct Untyped<S, R>(PhantomData<fn(S, R)>);
 
-impl<S: Stored, R> Untyped<S, R> {
+impl<S: Stored, R: 'static> Untyped<S, R>
+where
+    S::Arg: 'static,
+{
     const TABLE: Vtable = Vtable {
+        types: Types::of::<S::Arg, R>,
         retire: Lanes::<S>::retire,
         run_single: |_, _, _| unreachable!("workers do not claim jobs without a body"),
         run_ready: |_, _| unreachable!("jobs without a body are not in the ready set"),
@@ -106,7 +110,9 @@ impl<S: Stored, R> Untyped<S, R> {
         managed: Kept::<S, R>::TABLE,
         announce,
     };
+}
 
+impl<S: Stored, R> Untyped<S, R> {
     pub(super) unsafe fn own(core: &Core) -> &Jobless<S> {
         // SAFETY: made by `without_body` for this type, dropped with the core.
         unsafe { &*core.body_ptr().cast::<Jobless<S>>() }

@@ -78,6 +78,18 @@ const WISHED: u8 = 3;
 /// Spins of a waiter before it parks, about 10 us: half of what a futex wake takes to answer.
 const SPINS: u32 = if crate::sync::IS_MODEL { 0 } else { 400 };
 
+/// Waits a moment: whether what is waited for has come about.
+#[inline(always)]
+pub(crate) fn spin_until(is_over: impl Fn() -> bool) -> bool {
+    for i in 0..SPINS {
+        if is_over() {
+            return true;
+        }
+        if i % 64 == 63 { yield_now() } else { spin_loop() }
+    }
+    is_over()
+}
+
 /// One result slot: a header of 16 bytes; the value's bytes follow it in memory.
 #[repr(C, align(16))]
 pub(crate) struct ResultSlot {
@@ -546,13 +558,7 @@ impl ResultSlot {
     pub(crate) fn spin(slot: NonNull<ResultSlot>) -> bool {
         // SAFETY: the slab's slots live as long as the process.
         let this = unsafe { slot.as_ref() };
-        for i in 0..SPINS {
-            if this.is_done() {
-                return true;
-            }
-            if i % 64 == 63 { yield_now() } else { spin_loop() }
-        }
-        this.is_done()
+        spin_until(|| this.is_done())
     }
 
     /// As [`wait`](Self::wait), without waiting a moment first.

@@ -18,8 +18,9 @@ use crate::queue::update::Audience;
 use crate::quiet::quietly;
 use crate::sync::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering, UnsafeCell, load_after_rmw};
 use std::alloc::Layout;
-use std::any::Any;
+use std::any::{Any, TypeId, type_name};
 use std::cell::Cell;
+use std::fmt;
 use std::mem::{ManuallyDrop, MaybeUninit};
 use std::ops::Deref;
 use std::ptr::{self, NonNull};
@@ -74,8 +75,33 @@ pub(crate) const MANAGED: u8 = 8;
 pub(crate) type RunNested =
     for<'w> unsafe fn(&'w Worker, &Core, Taken<'w, Core>, &Cell<usize>) -> Option<Taken<'w, Core>>;
 
+/// A function's argument and result.
+pub(crate) struct Types {
+    ids: [TypeId; 2],
+    names: [&'static str; 2],
+}
+
+impl Types {
+    pub(crate) fn of<A: 'static, R: 'static>() -> Types {
+        Types { ids: [TypeId::of::<A>(), TypeId::of::<R>()], names: [type_name::<A>(), type_name::<R>()] }
+    }
+}
+
+impl PartialEq for Types {
+    fn eq(&self, other: &Types) -> bool {
+        self.ids == other.ids
+    }
+}
+
+impl fmt::Display for Types {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "fn({}) -> {}", self.names[0], self.names[1])
+    }
+}
+
 /// How to handle the jobs of a function whose types only the registration knows.
 pub(crate) struct Vtable {
+    pub(crate) types: fn() -> Types,
     /// Gives the blocks of empty lanes back: whether no lane has one now.
     pub(crate) retire: unsafe fn(&Core) -> bool,
     /// Claims one job of a priority other than normal and runs it: `false` when the first one is reserved and not yet

@@ -4,6 +4,7 @@ use super::core::{Class, Core};
 use super::worker::Worker;
 use crate::job::slot::ResultSlot;
 use crate::queue::pool::Link;
+use crate::sync::IS_MODEL;
 use std::ptr::NonNull;
 use std::time::Duration;
 
@@ -11,6 +12,12 @@ use std::time::Duration;
 const KEEP_NODES: usize = 256;
 /// Nodes fetched at a time.
 const FETCH_NODES: usize = 64;
+
+/// About how far the calling thread's stack reaches.
+pub(super) fn stack_address() -> usize {
+    let here = 0u8;
+    std::hint::black_box(&raw const here).addr()
+}
 
 impl Worker {
     /// A free node of a class.
@@ -97,27 +104,37 @@ impl Worker {
     }
 
     /// Whether `job` is running on this stack, or suspended further down: it ends only after the running one.
-    fn is_on_this_stack(&self, job: NonNull<ResultSlot>) -> bool {
+    pub(crate) fn is_on_this_stack(&self, job: NonNull<ResultSlot>) -> bool {
         // SAFETY: this thread alone uses the list, for moments.
         let suspended = unsafe { &*self.suspended.get() };
         self.running.get().is(job) || suspended.iter().any(|running| running.is(job))
     }
 
+    /// Whether the jobs on this stack have used so much of it that the next one has to run elsewhere.
+    fn is_deep(&self) -> bool {
+        // The models' threads have small stacks, and few jobs.
+        !IS_MODEL && self.stack.abs_diff(stack_address()) > self.shared.spares.stack_limit()
+    }
+
     /// Runs `job` if it is in this worker's deque: it, and nothing that came later. The running job is suspended meanwhile.
-    pub(crate) fn help(&self, job: NonNull<ResultSlot>) {
+    /// Whether it has.
+    pub(crate) fn help(&self, job: NonNull<ResultSlot>) -> bool {
+        if self.is_deep() {
+            return false;
+        }
         // SAFETY: this thread is the owner.
         if !unsafe { self.me().deque.raise(job.as_ptr()) } {
-            return;
+            return false;
         }
         // SAFETY: this thread is the owner. A thief may be faster: then the job runs elsewhere.
-        if let Some(taken) = unsafe { self.me().deque.pop() } {
-            let outer = self.running.get();
-            // SAFETY: this thread alone uses the list, for moments.
-            unsafe { &mut *self.suspended.get() }.push(outer);
-            self.run_one(taken);
-            // SAFETY: as above.
-            unsafe { &mut *self.suspended.get() }.pop();
-            self.set_running(outer);
-        }
+        let Some(taken) = (unsafe { self.me().deque.pop() }) else { return false };
+        let outer = self.running.get();
+        // SAFETY: this thread alone uses the list, for moments.
+        unsafe { &mut *self.suspended.get() }.push(outer);
+        self.run_one(taken);
+        // SAFETY: as above.
+        unsafe { &mut *self.suspended.get() }.pop();
+        self.set_running(outer);
+        true
     }
 }

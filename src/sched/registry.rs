@@ -165,6 +165,11 @@ impl Shared {
         Ok(core)
     }
 
+    /// The function of a name.
+    pub(crate) fn find(&self, name: &str) -> Option<CoreRef> {
+        self.names.lock().by_name.get(name).map(|named| named.0.clone())
+    }
+
     /// Makes a function and gives it an index.
     fn list<S>(
         self: &Arc<Self>,

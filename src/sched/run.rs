@@ -1,6 +1,6 @@
 //! The typed half of the scheduler: what a [`Vtable`] points to for one function.
 
-use super::core::{Core, MANAGED, Node, PULLED, Recipe, Vtable};
+use super::core::{Core, MANAGED, Node, PULLED, Recipe, Types, Vtable};
 use super::deque::{self, Taken};
 use super::managed::{self, Desk, Ended, Kept, desk};
 use super::tally::Batch;
@@ -205,9 +205,12 @@ impl<S: Stored> Lanes<S> {
 impl<S, A, R, F> Typed<S, R, F>
 where
     S: Stored<Arg = A>,
+    A: 'static,
+    R: 'static,
     F: Fn(A) -> R,
 {
     const TABLE: Vtable = Vtable {
+        types: Types::of::<S::Arg, R>,
         retire: Lanes::<S>::retire,
         run_single: Self::run_single,
         run_ready: Self::run_ready,

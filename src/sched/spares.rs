@@ -19,11 +19,16 @@ use std::io;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
+/// Stack of a thread for which nobody has chosen one: that of the standard library.
+const STACK: usize = 2 << 20;
+
 /// The threads of an engine, by what they do.
 pub(crate) struct Spares {
     /// How many threads are to be running.
     workers: usize,
     thread_name: String,
+    /// Of each thread, in bytes; `None`: what the standard library chooses.
+    stack_size: Option<usize>,
     /// Seats that have had a thread: those before this one.
     used: AtomicUsize,
     /// Running threads that are too many: a hint, written under the lock.
@@ -98,6 +103,7 @@ impl Spares {
         Spares {
             workers,
             thread_name,
+            stack_size: None,
             used: AtomicUsize::new(workers),
             surplus: AtomicUsize::new(0),
             crew: Mutex::new(Crew {
@@ -111,6 +117,15 @@ impl Spares {
             }),
             called: Condvar::new(),
         }
+    }
+
+    pub(crate) fn set_stack_size(&mut self, bytes: Option<usize>) {
+        self.stack_size = bytes;
+    }
+
+    /// How much of its stack a thread may have used when it runs another job in the midst of one.
+    pub(super) fn stack_limit(&self) -> usize {
+        self.stack_size.unwrap_or(STACK) / 2
     }
 
     /// How many threads are to be running.
@@ -270,7 +285,10 @@ impl Shared {
     /// Starts the thread of a seat.
     pub(crate) fn start_thread(self: &Arc<Self>, seat: usize) -> io::Result<JoinHandle<()>> {
         let shared = Arc::clone(self);
-        let thread = thread::Builder::new().name(self.spares.thread_name(seat));
+        let mut thread = thread::Builder::new().name(self.spares.thread_name(seat));
+        if let Some(bytes) = self.spares.stack_size {
+            thread = thread.stack_size(bytes);
+        }
         thread.spawn(move || Worker::main(shared, seat))
     }
 

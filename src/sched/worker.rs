@@ -5,6 +5,7 @@ use super::core::{Core, MANAGED};
 use super::current::Running;
 use super::deque::Taken;
 use super::lent::Lent;
+use super::nested::stack_address;
 use super::registry::Shared;
 use super::seat::{WorkerShared, add};
 use super::spares::StoodBy;
@@ -46,6 +47,8 @@ pub(crate) struct Worker {
     caught_up: Cell<bool>,
     /// Functions whose lane this worker saw getting a block, oldest first.
     holding: UnsafeCell<VecDeque<u32>>,
+    /// Where this thread's stack begins, about.
+    pub(super) stack: usize,
     /// Jobs below the running one on this worker's stack: each waits for the one above it.
     pub(super) suspended: UnsafeCell<Vec<Running>>,
     /// This worker was the last searcher: it passes on what else there is.
@@ -100,6 +103,7 @@ impl Worker {
             coalesce: Cell::new(0),
             caught_up: Cell::new(true),
             holding: UnsafeCell::new(VecDeque::new()),
+            stack: stack_address(),
             suspended: UnsafeCell::new(Vec::new()),
             announce: Cell::new(false),
             apart: Cell::new(0),
