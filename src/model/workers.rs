@@ -99,6 +99,11 @@ impl Seat {
         self.0.timer.tell(std::time::Instant::now() + Duration::from_secs(3600));
     }
 
+    /// How many functions the engine knows; it takes no more.
+    pub fn functions(&self) -> usize {
+        self.0.close_names().len()
+    }
+
     /// Whether claimed jobs would be found: nobody sleeps, or somebody searches or watches.
     pub fn is_watched(&self) -> bool {
         let counts = self.0.sleep.counts_in_order();

@@ -101,8 +101,7 @@ impl Memory {
 
 /// Runs a model unweakened, or recalls how that went: how long it takes, and what it reaches.
 fn model(state: &Path, program: &Path, digest: &str, test: &str) -> Model {
-    let base = state.join(format!("{digest}.{test}"));
-    let (sites_file, time_file) = (base.with_extension("sites"), base.with_extension("time"));
+    let [sites_file, time_file] = ["sites", "time"].map(|what| state.join(format!("{digest}.{test}.{what}")));
     let mut model = Model {
         program: program.to_owned(),
         digest: digest.to_owned(),
