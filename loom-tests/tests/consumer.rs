@@ -297,6 +297,24 @@ fn submit_against_close() {
     });
 }
 
+/// A function that was removed stays known to the engine, whose end is to find its jobs, while one of them can be put back.
+#[test]
+fn removal_against_put_back() {
+    explore("consumer, removal against a job that is put back", Threads::Two, || {
+        let bench = Bench::new();
+        // The second job of a block, whose claim releases nothing.
+        bench.key.send(1).unwrap();
+        bench.key.send(2).unwrap();
+        let set = bench.set();
+        set.try_next().unwrap().take().1.complete(1);
+        let taker = thread::spawn(move || set.try_next().unwrap().put_back());
+        assert!(bench.engine.remove("pulled"));
+        taker.join().unwrap();
+        assert_eq!((bench.key.queued(), bench.seat.functions()), (1, 1));
+        bench.end();
+    });
+}
+
 /// A job for one function and a job for another do not both rest on one set that serves both.
 #[test]
 fn two_functions_wake_two_sets() {

@@ -24,8 +24,8 @@ fn functions(engine: &Engine, ran: &Arc<AtomicUsize>) -> (Function<JobHandle<usi
     (outer.unwrap(), inner.unwrap())
 }
 
-/// The only worker waits for a job behind its own, which the spare runs. The drain begins at any moment and ends once:
-/// not while the worker is blocked, and after one of the two has stood by again.
+/// The only worker waits for a job behind its own, which the spare runs. The drain has begun, and ends once: not while the
+/// worker is blocked, and after one of the two has stood by again.
 #[test]
 fn a_wait_against_the_drain() {
     explore("spares, a wait inside a job against the drain", Threads::Three, || {
@@ -34,16 +34,36 @@ fn a_wait_against_the_drain() {
         let (outer, inner) = functions(&engine, &ran);
         let handle = inner.submit(1).unwrap();
         outer.send(handle).unwrap();
-        // Before there are threads: the checker (0.7.3, `match_load_to_stores`) fails when a flag is raised beside a relaxed look at it.
+        // Before there are threads: the checker (0.7.3, `match_load_to_stores`) fails when a flag is raised beside a relaxed
+        // look at it. `standing_by_against_the_drain` has the other order.
         seat.start_drain();
         let spare = seat.clone();
         let worker = thread::spawn(move || work(seat, 0));
         let spare = thread::spawn(move || work_when_called(spare, 1));
-        let drained = engine.shutdown(Shutdown::Drain);
         worker.join().unwrap();
         spare.join().unwrap();
+        let drained = engine.shutdown(Shutdown::Drain);
         assert!(drained.complete && drained.discarded == 0);
         assert_eq!(ran.load(Ordering::Relaxed), 2);
+    });
+}
+
+/// A drain begins while the last thread that is awake stands by, and another one falls asleep: one of them ends the drain.
+#[test]
+fn standing_by_against_the_drain() {
+    explore("spares, standing by against the drain", Threads::Three, || {
+        let (engine, seat) = engine_with_spares(1, 1);
+        seat.overstaff();
+        let [leaver, sleeper] = [0, 1].map(|index| Steps::new(&seat, index));
+        leaver.start_search();
+        sleeper.start_search();
+        let leaver = thread::spawn(move || leaver.stand_by());
+        let sleeper = thread::spawn(move || sleeper.sleep_to_the_end());
+        seat.drain();
+        leaver.join().unwrap();
+        sleeper.join().unwrap();
+        // It would wait for its workers.
+        std::mem::forget(engine);
     });
 }
 

@@ -48,8 +48,9 @@ impl Drop for Hold {
     fn drop(&mut self) {
         // SAFETY: only functions without a body are pulled.
         let waiting = unsafe { waiting(&self.0) };
-        // Ordering: Release, the job was put back or finished before; pairs with the Acquire in `is_settled`.
-        waiting.taken.fetch_sub(1, Ordering::Release);
+        // Ordering: Relaxed, a job that was put back was so under the lock under which `is_settled` looks; a finished one
+        // leaves nothing.
+        waiting.taken.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -153,8 +153,8 @@ impl<S: Stored, R> Untyped<S, R> {
         }
         // Between the look at the lane and that at the count; pairs with `Hold::new`.
         fence_heavy();
-        // Ordering: Acquire, pairs with the Release of whoever is done with a job.
-        own.waiting.taken.load(Ordering::Acquire) == 0
+        // Ordering: Relaxed, after the fence; who puts a job back counts until after it had the lock.
+        own.waiting.taken.load(Ordering::Relaxed) == 0
     }
 
     unsafe fn queued(core: &Core, priority: Priority) -> usize {

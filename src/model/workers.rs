@@ -1,6 +1,7 @@
 //! Whole engines, with threads that the model starts.
 
 use crate::engine::Engine;
+use crate::sched::idle::Asleep;
 use crate::sched::registry::Shared;
 use crate::sched::sleep::{Sleep, Woken};
 use crate::sched::worker::Worker;
@@ -74,6 +75,11 @@ impl Steps {
     pub fn lie_down(&self) {
         let _ = self.0.lie_down();
     }
+
+    /// A searcher falls asleep, again and again, until the engine ends; there is nothing to find.
+    pub fn sleep_to_the_end(&self) {
+        while !matches!(self.0.fall_asleep(Duration::ZERO), Asleep::Ended) {}
+    }
 }
 
 impl Seat {
@@ -82,9 +88,20 @@ impl Seat {
         self.0.start_drain(false);
     }
 
+    /// The same, and has all sleepers look again.
+    pub fn drain(&self) {
+        self.0.start_drain(false);
+        self.0.sleep.wake_all();
+    }
+
     /// The clock, an hour from now.
     pub fn tick(&self) {
         self.0.timer.tell(std::time::Instant::now() + Duration::from_secs(3600));
+    }
+
+    /// How many functions the engine knows; it takes no more.
+    pub fn functions(&self) -> usize {
+        self.0.close_names().len()
     }
 
     /// Whether claimed jobs would be found: nobody sleeps, or somebody searches or watches.

@@ -17,7 +17,7 @@ const WATCH_FIRST: Duration = Duration::from_micros(50);
 const WATCH_LONGEST: Duration = Duration::from_millis(2);
 
 /// How an attempt to park ended.
-enum Asleep {
+pub(crate) enum Asleep {
     SawWork,
     Woken(Woken),
     Ended,
@@ -62,7 +62,7 @@ impl Worker {
     }
 
     /// Parks, unless there is work after all; for at most `watch` if others have claimed jobs that nobody looks after.
-    fn fall_asleep(&self, watch: Duration) -> Asleep {
+    pub(crate) fn fall_asleep(&self, watch: Duration) -> Asleep {
         let shared = &*self.shared;
         self.retire_idle();
         Priority::ALL.into_iter().for_each(|priority| _ = shared.ready(priority).tidy());

@@ -337,7 +337,8 @@ impl Worker {
             return false;
         }
         self.pass_on_if_last();
-        // After this thread counts no more, before the look at the phase: pairs with `Phase::start_drain` and `wake_all`.
+        // After this thread counts no more, before the look at the phase: pairs with the look at the counts of one that falls
+        // asleep while the engine drains (`Sleep::counts_in_order`), which sees this, or is seen to have known.
         fence_full();
         if self.shared.phase.is_draining() {
             // All others may have fallen asleep while this one was awake: one has to find out that it was the last.

@@ -2,7 +2,7 @@
 //!
 //! Every operation is `#[track_caller]`. `LAYSHAFT_WEAKEN=src/queue/lane.rs:123` (or `...:123:45`) makes the operation
 //! called from there Relaxed, or leaves the fence called from there out: a mutant that some model has to catch.
-//! `LAYSHAFT_SITES=FILE` appends each site that a model reaches to FILE, once a process.
+//! `LAYSHAFT_SITES=FILE` appends each site that a model reaches and that orders something to FILE, once a process.
 
 use super::Ordering;
 use std::collections::HashSet;
@@ -30,22 +30,38 @@ pub(crate) fn spin_loop() {
     yield_now();
 }
 
-/// Whether the operation at `site` is the one to weaken.
+/// The site that `LAYSHAFT_WEAKEN` names.
+struct Target {
+    file: String,
+    line: u32,
+    column: Option<u32>,
+}
+
+impl Target {
+    fn from_env() -> Option<Target> {
+        let named = std::env::var("LAYSHAFT_WEAKEN").ok()?;
+        let mut parts = named.split(':');
+        let file = parts.next()?.to_owned();
+        let mut number = || parts.next().map(|n| n.parse().expect("LAYSHAFT_WEAKEN=FILE:LINE[:COLUMN]"));
+        Some(Target { file, line: number()?, column: number() })
+    }
+
+    fn is(&self, site: &Location<'_>) -> bool {
+        self.line == site.line() && self.column.is_none_or(|c| c == site.column()) && site.file().ends_with(&self.file)
+    }
+}
+
+/// Whether the operation at `site`, which orders something, is the one to weaken.
 fn is_weakened(site: &Location<'_>) -> bool {
-    static TARGET: OnceLock<Option<String>> = OnceLock::new();
+    static TARGET: OnceLock<Option<Target>> = OnceLock::new();
     note(site);
-    let target = TARGET.get_or_init(|| std::env::var("LAYSHAFT_WEAKEN").ok());
-    target.as_deref().is_some_and(|target| {
-        let line = format!("{}:{}", site.file(), site.line());
-        let column = format!("{line}:{}", site.column());
-        line.ends_with(target) || column.ends_with(target)
-    })
+    TARGET.get_or_init(Target::from_env).as_ref().is_some_and(|target| target.is(site))
 }
 
 /// Writes the sites that are reached to the file that `LAYSHAFT_SITES` names.
 fn note(site: &Location<'_>) {
     use std::io::Write;
-    static SEEN: OnceLock<Option<StdMutex<(HashSet<(String, u32)>, std::fs::File)>>> = OnceLock::new();
+    static SEEN: OnceLock<Option<StdMutex<(HashSet<(usize, u32, u32)>, std::fs::File)>>> = OnceLock::new();
     let seen = SEEN.get_or_init(|| {
         let path = std::env::var_os("LAYSHAFT_SITES")?;
         let file = std::fs::OpenOptions::new().create(true).append(true).open(path).ok()?;
@@ -53,15 +69,14 @@ fn note(site: &Location<'_>) {
     });
     if let Some(seen) = seen {
         let mut seen = seen.lock().expect("nothing panics under this lock");
-        let key = (site.file().to_owned(), site.line());
-        if seen.0.insert(key) {
-            writeln!(seen.1, "{}:{}", site.file(), site.line()).expect("the site list can be written");
+        if seen.0.insert((site.file().as_ptr().addr(), site.line(), site.column())) {
+            writeln!(seen.1, "{site}").expect("the site list can be written");
         }
     }
 }
 
 fn ordering(given: Ordering, site: &Location<'_>) -> Ordering {
-    if is_weakened(site) { Ordering::Relaxed } else { given }
+    if given != Ordering::Relaxed && is_weakened(site) { Ordering::Relaxed } else { given }
 }
 
 macro_rules! atomic {

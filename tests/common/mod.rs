@@ -19,8 +19,9 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-/// Far beyond anything a test needs on a loaded machine; only a hang reaches it.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+/// Far beyond anything a test needs on a loaded machine; only a hang reaches it. Sanitizers make programs slow.
+pub(crate) const PATIENCE: Duration =
+    Duration::from_secs(if option_env!("LAYSHAFT_SANITIZED").is_some() { 300 } else { 30 });
 
 /// An engine with `workers` workers.
 pub(crate) fn engine(workers: usize) -> Engine {

@@ -13,6 +13,17 @@ mod round;
 use common::{PATIENCE, rng, watchdog_for};
 use std::time::{Duration, Instant};
 
+/// Names the round that fails.
+struct Round(u64);
+
+impl Drop for Round {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("the round that failed: LAYSHAFT_SEED={}", self.0);
+        }
+    }
+}
+
 #[test]
 fn soak() {
     let seconds = std::env::var("LAYSHAFT_SOAK_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(2.0);
@@ -22,8 +33,7 @@ fn soak() {
     while rounds < 6 || Instant::now() < end {
         let seed = first + rounds;
         let _watchdog = watchdog_for(format!("the end of the round LAYSHAFT_SEED={seed}"), PATIENCE * 3);
-        // Shown when the round fails.
-        println!("round {rounds}: LAYSHAFT_SEED={seed}");
+        let _round = Round(seed);
         // Arguments that lie in a deque's entry, in a node, and in a box.
         let (of_round, of_them_ran) = match seed % 3 {
             0 => round::run::<0>(seed),
