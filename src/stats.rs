@@ -1,6 +1,7 @@
 //! What an engine and its functions have done so far.
 
 use crate::queue::priority::Priority;
+use std::fmt;
 use std::time::Duration;
 
 /// Figures of an engine, read while it runs: each is exact for some moment during the call.
@@ -156,7 +157,7 @@ impl Queued {
 pub(crate) const BUCKETS: usize = 160;
 
 /// How often which durations were seen, each within an eighth of its value.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Histogram {
     /// Empty if nothing was seen.
     counts: Vec<u64>,
@@ -217,6 +218,19 @@ impl Histogram {
     pub fn buckets(&self) -> impl Iterator<Item = (Duration, u64)> + '_ {
         let counts = self.counts.iter().enumerate().filter(|(_, n)| **n > 0);
         counts.map(|(bucket, n)| (Duration::from_nanos(Self::end(bucket)), *n))
+    }
+}
+
+impl fmt::Debug for Histogram {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut text = f.debug_struct("Histogram");
+        text.field("count", &self.count());
+        if let Some(mean) = self.mean() {
+            text.field("mean", &mean);
+            text.field("p50", &self.quantile(0.5).unwrap_or_default());
+            text.field("p99", &self.quantile(0.99).unwrap_or_default());
+        }
+        text.finish()
     }
 }
 

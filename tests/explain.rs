@@ -620,15 +620,12 @@ fn stress() {
             });
         }
         scope.spawn(|| {
-            for n in 0..ROUNDS {
-                if n % 2 == 0 {
-                    managed.pause()
-                } else {
-                    managed.resume()
-                }
+            for _ in 0..ROUNDS / 2 {
+                managed.pause();
+                plain.explain();
+                managed.resume();
                 plain.explain();
             }
-            managed.resume();
         });
         scope.spawn(|| {
             let mut n = 0;

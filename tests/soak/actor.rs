@@ -370,7 +370,10 @@ impl<const N: usize> Actor<N> {
                 let dead = function.dead();
                 drop(dead.first().and_then(|dead| function.take_dead(dead.number)));
             }
-            2 => drop(function.dead().last().map(|dead| function.retry_dead(dead.number))),
+            2 => {
+                let retried = function.dead().last().map(|dead| function.retry_dead(dead.number));
+                self.round.ledger.revived.fetch_add(usize::from(matches!(retried, Some(Ok(true)))), SeqCst);
+            }
             _ => {
                 let retry = Retry::attempts(rng.below(4) as u32).panics(rng.one_in(2)).timeouts(rng.one_in(2));
                 let delay = [Duration::ZERO, short(rng), NEVER][rng.below(3) as usize];

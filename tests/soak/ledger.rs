@@ -87,6 +87,8 @@ pub(crate) struct Ledger {
     jobs: Vec<Job>,
     next: AtomicUsize,
     pub(crate) panics: AtomicUsize,
+    /// Submits off a dead list.
+    pub(crate) revived: AtomicUsize,
     pub(crate) live: Live,
     wrong: Mutex<Vec<String>>,
 }
@@ -155,6 +157,7 @@ impl Ledger {
             jobs: (0..MOST_JOBS).map(|_| Job::default()).collect(),
             next: AtomicUsize::new(0),
             panics: AtomicUsize::new(0),
+            revived: AtomicUsize::new(0),
             live: Live::default(),
             wrong: Mutex::default(),
         })
@@ -212,6 +215,12 @@ impl Ledger {
         };
         let before = self.jobs[id].end.swap(code, SeqCst);
         self.check(before == 0, || format!("job {id} ended with {before} and {code}"));
+    }
+
+    /// Submits that were accepted.
+    pub(crate) fn accepted(&self) -> usize {
+        let submitted = self.jobs.iter().filter(|job| job.facts.load(SeqCst) & ACCEPTED != 0);
+        submitted.count() + self.revived.load(SeqCst)
     }
 
     /// Everything has ended: fails unless every job is accounted for. `all_ran` says that accepted jobs had all the time they

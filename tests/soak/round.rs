@@ -276,6 +276,16 @@ fn end<const N: usize>(round: &Round<N>, engine: Option<Engine>, is_quiet: bool,
         let queued = slot.function.queued();
         ledger.check(queued == 0, || format!("{queued} jobs queued in {:?} at the end", slot.kind));
     }
+    if is_over {
+        let figures: Vec<_> = every.iter().map(|slot| slot.function.stats()).collect();
+        let (all, ended): (u64, u64) = figures
+            .iter()
+            .fold((0, 0), |(all, ended), of| (all + of.accepted() + of.coalesced, ended + of.ended() + of.coalesced));
+        let accepted = ledger.accepted() as u64;
+        ledger.check((all, ended) == (accepted, accepted), || {
+            format!("{accepted} jobs accepted, {all} counted, {ended} of them as ended: {figures:#?}")
+        });
+    }
     drop((slots, every));
     // Without a handle to the engine there is nobody to ask when its threads have gone.
     let until = Instant::now() + PATIENCE;

@@ -2,8 +2,9 @@
 
 use super::driver::{Driver, Handle};
 use super::operation::{Bounds, Finish};
+use super::reference::{Kind, State, kind};
 use crate::common::{Held, PATIENCE, outcome};
-use layshaft::{Drained, Shutdown};
+use layshaft::{Drained, FunctionStats, Shutdown};
 
 impl Driver {
     pub(super) fn finish(mut self, finish: Finish) {
@@ -21,13 +22,28 @@ impl Driver {
         for Handle { handle, claim, wakes } in std::mem::take(&mut self.handles) {
             self.compare(claim, wakes, outcome(handle));
         }
-        for function in &self.functions {
+        for (at, function) in self.functions.iter().enumerate() {
             assert_eq!((function.queued(), function.is_closed()), (0, true));
+            self.check_stats(at, &function.stats());
         }
         let live = self.live.clone();
         self.owns.iter().for_each(|own| drop(own.lock().unwrap().take()));
         drop(self);
         live.assert_balanced();
+    }
+
+    /// Everything has ended: what became of the jobs is what was counted.
+    fn check_stats(&self, at: usize, stats: &FunctionStats) {
+        let jobs = || self.model.jobs.iter().filter(|job| job.function == at);
+        let ended = |state| jobs().filter(|job| job.state == state).count() as u64;
+        assert_eq!((stats.queued.total(), stats.running, stats.timed_out), (0, 0, 0), "{stats:?}");
+        let FunctionStats { failed, panicked, cancelled, evicted, lost, coalesced, .. } = *stats;
+        let expected = [State::Failed, State::Panicked, State::Cancelled, State::Evicted, State::Lost].map(ended);
+        assert_eq!([failed, panicked, cancelled, evicted, lost], expected, "{stats:?}");
+        assert_eq!(coalesced, self.model.functions[at].coalesced, "{stats:?}");
+        // Where children are no jobs of the model, it does not know how many there were.
+        let has_children = jobs().any(|job| matches!(kind(job.n), Kind::Parent(1..)));
+        assert!(has_children || stats.done == ended(State::Value), "{stats:?}");
     }
 
     /// With the worker still held, everything queued is cancelled, and nothing runs later.

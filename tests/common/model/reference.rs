@@ -83,6 +83,8 @@ pub(crate) struct Function {
     pub(crate) bounds: Bounds,
     pub(crate) attempts: u32,
     pub(crate) running: usize,
+    /// Submits that joined another job.
+    pub(crate) coalesced: u64,
     /// Indices of jobs, first to start in front.
     pub(crate) queue: VecDeque<usize>,
     pub(crate) delayed: Vec<usize>,
@@ -157,6 +159,7 @@ impl Reference {
         }
         if let Some(job) = self.with_key(function, terms.key) {
             self.jobs[job].sent |= !handle;
+            self.functions[function].coalesced += 1;
             return Ok(handle.then(|| self.claim(job)));
         }
         self.make_room(function, terms.priority)?;
