@@ -106,19 +106,27 @@ impl Worker {
     }
 
     /// Runs one of a round's jobs by itself, which counts it.
-    #[inline(never)]
+    #[inline(always)]
     pub(crate) fn apart(&self, run: impl FnOnce()) {
-        self.interrupt(|| {
-            run();
-            self.apart.set(self.apart.get() + 1);
-        });
+        self.suspend();
+        run();
+        self.apart.set(self.apart.get() + 1);
+        self.start();
     }
 
     /// Does something between two jobs of a round.
+    #[inline(always)]
     pub(crate) fn interrupt(&self, run: impl FnOnce()) {
-        self.tally().inspect(|tally| tally.suspend());
+        self.suspend();
         run();
         self.start();
+    }
+
+    #[cold]
+    fn suspend(&self) {
+        if let Some(tally) = self.tally() {
+            tally.suspend();
+        }
     }
 
     #[inline(always)]

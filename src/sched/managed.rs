@@ -212,7 +212,18 @@ impl<'c, S: Stored> Desk<'c, S> {
     /// Takes the first job of a priority that is to run, if one may start. The caller has [`ended`](Self::ended) called when
     /// it has.
     pub(crate) fn start(self, priority: Priority) -> Option<Entry<S>> {
-        let (mut inner, mut ends) = (self.enter(), Ends::new());
+        self.start_in(self.enter(), priority)
+    }
+
+    /// The same for who has just ended one: that is over first.
+    pub(crate) fn start_next(self, priority: Priority) -> Option<Entry<S>> {
+        let mut inner = self.enter();
+        inner.state.ended();
+        self.start_in(inner, priority)
+    }
+
+    fn start_in(self, mut inner: MutexGuard<'c, Inner<S>>, priority: Priority) -> Option<Entry<S>> {
+        let mut ends = Ends::new();
         let entry = inner.state.start(priority, &mut ends);
         // Whoever came was led by a bit, which a submit may have set.
         inner.shown[priority.index()] = true;

@@ -25,6 +25,9 @@ use std::ptr::{self, NonNull};
 /// Arguments above this size are boxed: one allocation a job, for jobs that move over half a kilobyte.
 const INLINE_BYTES: usize = 512;
 
+/// Jobs of a managed function that a worker runs before it looks at other functions.
+const ROUND: usize = 32;
+
 /// Whether arguments of type `A` lie in the queue itself.
 pub(crate) const fn is_inline<A>() -> bool {
     size_of::<A>() <= INLINE_BYTES
@@ -312,28 +315,43 @@ where
         core.note_run(clock::now().saturating_sub(started));
     }
 
-    /// Runs one job that may start.
+    /// Runs jobs that may start, one after the other: each is taken when the one before it has ended.
     unsafe fn run_managed(worker: &Worker, core: &Core, priority: Priority) -> bool {
         // SAFETY: this vtable's core.
         let desk = unsafe { desk::<S>(core) }.expect("the flag is raised after it was made");
-        let Some(Entry { control, stored, record, stamp, .. }) = desk.start(priority) else {
-            return Lanes::<S>::are_empty(core);
-        };
-        let _ended = Ended(desk);
-        worker.pass_on_if_last();
-        worker.ran(1);
+        let Some(mut entry) = desk.start(priority) else { return Lanes::<S>::are_empty(core) };
         // SAFETY: the body lives until the engine has ended, and this worker is part of it.
         let body = unsafe { &*core.body_ptr().cast::<F>() };
+        let mut left = ROUND;
+        loop {
+            let ended = Ended(desk);
+            Self::run_entry(worker, core, desk, body, entry);
+            left -= 1;
+            // Others of the same priority have their turn, and whatever is more urgent.
+            if left == 0 || priority == Priority::Low || worker.has_urgent() || worker.is_surplus() {
+                return true;
+            }
+            std::mem::forget(ended);
+            match desk.start_next(priority) {
+                Some(next) => entry = next,
+                None => return true,
+            }
+        }
+    }
+
+    fn run_entry(worker: &Worker, core: &Core, desk: Desk<'_, S>, body: &F, entry: Entry<S>) {
+        let Entry { control, stored, record, stamp, .. } = entry;
+        worker.pass_on_if_last();
+        worker.ran(1);
         worker.begin(core);
         let sample = stamp.map(|stamp| Self::waited(core, stamp));
         if record == 0 {
-            // SAFETY: taken above.
+            // SAFETY: taken by the caller.
             unsafe { Self::run_apart(worker, core, body, control, stored) };
         } else {
             Self::run_recorded(worker, desk, body, record, stored.unwrap());
         }
         sample.into_iter().for_each(|started| Self::has_run(core, started));
-        true
     }
 
     /// Runs a job that has a record: who hears of its end is decided then, and whether it is still wanted.

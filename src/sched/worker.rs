@@ -225,6 +225,11 @@ impl Worker {
         found
     }
 
+    /// Whether there is a thread too many, and this one may have to stand by.
+    pub(crate) fn is_surplus(&self) -> bool {
+        self.shared.spares.has_surplus()
+    }
+
     /// Whether there may be something of high priority.
     #[inline(always)]
     pub(crate) fn has_urgent(&self) -> bool {
