@@ -150,6 +150,29 @@ fn tokens_match_sleepers() {
     });
 }
 
+/// A worker sees work in its last look, and is counted as woken; the other one, which has run that work, takes its token. The
+/// drain ends all the same.
+#[test]
+fn a_token_that_another_takes() {
+    explore("sleep, a token that another takes, in a drain", Threads::Three, || {
+        let (engine, seat) = engine(2);
+        let [slow, fast] = [0, 1].map(|index| Steps::new(&seat, index));
+        slow.start_search();
+        fast.start_search();
+        seat.start_drain();
+        let slow = thread::spawn(move || {
+            slow.see_work();
+            slow.sleep_to_the_end();
+        });
+        let fast = thread::spawn(move || fast.sleep_to_the_end());
+        seat.wake_all();
+        slow.join().unwrap();
+        fast.join().unwrap();
+        // It would wait for its workers.
+        std::mem::forget(engine);
+    });
+}
+
 /// Two idle workers, and one that claims two jobs and gets stuck before it starts them: whatever the idle ones do, nobody
 /// sleeps while nobody looks after the claim.
 fn watched(was_watching: bool) {

@@ -71,6 +71,26 @@ impl Steps {
         self.0.claimed(2, true);
     }
 
+    /// A searcher that falls asleep sees work, and searches on.
+    pub fn see_work(&self) {
+        self.0.shared_arc().sleep.start_sleep();
+        crate::sync::fence_heavy();
+        self.0.stay_awake();
+    }
+
+    /// A searcher falls asleep, each time that it is woken, until the engine has ended. It sees no work.
+    pub fn sleep_to_the_end(&self) {
+        let shared = self.0.shared_arc();
+        loop {
+            shared.sleep.start_sleep();
+            crate::sync::fence_heavy();
+            if shared.phase.has_ended() {
+                return self.0.stay_awake();
+            }
+            self.0.park(None);
+        }
+    }
+
     /// A searcher falls asleep, or searches on.
     pub fn lie_down(&self) {
         let _ = self.0.lie_down();
@@ -91,6 +111,11 @@ impl Seat {
     /// The same, and has all sleepers look again.
     pub fn drain(&self) {
         self.0.start_drain(false);
+        self.0.sleep.wake_all();
+    }
+
+    /// Wakes all, as the drain does then.
+    pub fn wake_all(&self) {
         self.0.sleep.wake_all();
     }
 
@@ -157,7 +182,9 @@ impl Bed {
         self.0.start_sleep();
         crate::sync::fence_heavy();
         if look() {
-            self.0.stay_awake();
+            if !self.0.stay_awake() {
+                self.0.park(None);
+            }
             return false;
         }
         self.0.park(None) == Woken::Notified

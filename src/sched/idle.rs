@@ -78,29 +78,44 @@ impl Worker {
             return Asleep::SawWork;
         };
         if shared.phase.has_ended() {
-            shared.sleep.stay_awake();
+            self.stay_awake();
             shared.phase.stop_watch(watching);
             return Asleep::Ended;
         }
-        let limit = watching.then_some(watch);
+        add(&self.me().counters.parks, 1);
+        let woken = self.park(watching.then_some(watch));
+        shared.phase.stop_watch(watching);
+        self.tick();
+        Asleep::Woken(woken)
+    }
+
+    /// Sleeps, after the last look.
+    pub(crate) fn park(&self, limit: Option<Duration>) -> Woken {
+        let shared = &*self.shared;
         let settled = shared.phase.settle();
         if shared.phase.is_draining() && shared.sleep.counts_in_order().are_all_asleep(settled) {
             // Everybody has looked and found nothing: what was accepted has been run.
             shared.finish_drain();
         }
-        add(&self.me().counters.parks, 1);
         let woken = shared.sleep.park(limit);
         shared.phase.unsettle();
-        shared.phase.stop_watch(watching);
-        self.tick();
-        Asleep::Woken(woken)
+        woken
+    }
+
+    /// Searches on, after [`Sleep::start_sleep`](super::sleep::Sleep::start_sleep).
+    pub(crate) fn stay_awake(&self) {
+        if !self.shared.sleep.stay_awake() {
+            // The token that is on its way may go to another worker that falls asleep meanwhile: then this one sleeps instead,
+            // as one that has looked, and that one looks.
+            self.park(None);
+        }
     }
 
     /// From searcher to sleeper: whether this one looks after the claims of others. `None` when there is work after all.
     pub(crate) fn lie_down(&self) -> Option<bool> {
         self.shared.sleep.start_sleep();
         if self.look_again() {
-            self.shared.sleep.stay_awake();
+            self.stay_awake();
             return None;
         }
         Some(self.sees_claims() && self.shared.phase.start_watch())

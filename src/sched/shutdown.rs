@@ -31,7 +31,7 @@ pub(crate) struct Phase {
     discarding: AtomicBool,
     /// A parked worker looks after stuck claims from time to time.
     watcher: AtomicBool,
-    /// Workers whose last look found nothing, and that have not been awake since.
+    /// Workers whose last look is over, and that have not been awake since.
     settled: AtomicUsize,
     discarded: AtomicUsize,
     alive: Mutex<Alive>,
@@ -94,7 +94,7 @@ impl Phase {
 
     // Settling. Workers count as sleepers before their last look: a drain is over when all have come out of it.
 
-    /// This worker counts as a sleeper, and its last look found nothing: how many have come so far.
+    /// This worker counts as a sleeper, and its last look is over: how many have come so far.
     pub(crate) fn settle(&self) -> usize {
         // Ordering: AcqRel, pairs with itself: the last one sees that the others count as sleepers.
         self.settled.fetch_add(1, Ordering::AcqRel) + 1

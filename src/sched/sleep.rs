@@ -127,12 +127,11 @@ impl Sleep {
         self.counts.fetch_add(Counts::SLEEPER.wrapping_sub(Counts::SEARCHER), Ordering::SeqCst);
     }
 
-    /// Undoes [`start_sleep`](Self::start_sleep): the worker searches again.
-    pub(crate) fn stay_awake(&self) {
-        if !self.withdraw() {
-            // Somebody counted this worker as woken already; its token is there or about to be.
-            self.wait_for_token(None);
-        }
+    /// Undoes [`start_sleep`](Self::start_sleep): the worker searches again. `false` when somebody has counted it as woken
+    /// already: then its token is there or about to be, and it has to [`park`](Self::park) for that.
+    #[must_use]
+    pub(crate) fn stay_awake(&self) -> bool {
+        self.withdraw()
     }
 
     /// Sleeps until woken, or for `limit`.

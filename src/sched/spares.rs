@@ -184,6 +184,8 @@ impl Spares {
     pub(super) fn leave(&self) {
         let mut crew = self.crew.lock();
         crew.running -= 1;
+        // Otherwise the others would go on trying to stand by, and run nothing.
+        self.count_surplus(&crew);
         if crew.running == 0 && crew.blocked == 0 {
             crew.over = true;
             self.called.notify_all();
@@ -365,6 +367,17 @@ mod tests {
         }
         shared.spares.unblock(None);
         assert!(!shared.spares.has_surplus());
+    }
+
+    /// One of two leaves, who were one too many: the other one has to run what is left.
+    #[test]
+    fn who_leaves_is_not_too_many() {
+        let shared = Shared::new(1, 1, String::new(), Duration::ZERO);
+        assert!(matches!(shared.vacate(false, None), Place::Start(1)));
+        shared.spares.unblock(None);
+        assert!(shared.spares.has_surplus());
+        shared.spares.leave();
+        assert!(!shared.spares.has_surplus() && !shared.stand_by());
     }
 
     /// Who else is running can still run jobs.
