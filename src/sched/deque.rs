@@ -302,8 +302,8 @@ impl<F> Deque<F> {
         // Ordering: Relaxed, every push of `function` came before the epochs that the caller has acquired, so it is
         // visible; a view that is older than the pops since then finds more, never less.
         let top = self.top.load(Ordering::Relaxed);
-        // Ordering: Acquire, pairs with the owner's Release stores: the entries below it are visible.
-        let bottom = self.bottom.load(Ordering::Acquire);
+        // Ordering: Relaxed, as for `top`; of entries that are put back meanwhile `mentions` hears by the lifts.
+        let bottom = self.bottom.load(Ordering::Relaxed);
         // Ordering: Relaxed, as for `top`.
         (top..bottom).any(|i| ptr::eq(self.entry(i).function.load(Ordering::Relaxed), function))
     }
