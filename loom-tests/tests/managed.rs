@@ -55,6 +55,34 @@ fn first_limit_against_a_submit() {
     });
 }
 
+/// A first pause against a set that takes, and a late submit through the lane: a job that was sent after the pause is not
+/// taken.
+#[test]
+fn pause_against_a_take() {
+    explore("managed, first pause against a take and a submit", Threads::Three, || {
+        let (engine, seat) = engine(1);
+        let function = engine.consumer::<u32, ()>("paused").unwrap();
+        let (set, clock) = (engine.consumer_set(), Arc::new(AtomicUsize::new(0)));
+        set.add(&function);
+        let taker = thread::spawn(move || set.try_next().map(|pulled| pulled.take().1.complete(())).is_some());
+        let sender = {
+            let (function, clock) = (function.clone(), Arc::clone(&clock));
+            thread::spawn(move || {
+                // Relaxed: to tell what came first must not order it.
+                let is_late = clock.fetch_add(1, Ordering::Relaxed) == 1;
+                function.send(1).unwrap();
+                is_late
+            })
+        };
+        function.pause();
+        clock.fetch_add(1, Ordering::Relaxed);
+        let (taken, is_late) = (taker.join().unwrap(), sender.join().unwrap());
+        assert!(!(taken && is_late), "taken after the pause");
+        drop(function);
+        end_of(engine, seat);
+    });
+}
+
 /// A worker that has fallen asleep beside a paused function is woken by its resume; without that loom reports a deadlock.
 #[test]
 fn resume_wakes_the_sleeper() {

@@ -10,6 +10,7 @@ use loom::thread;
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
 
 #[test]
 fn wait_against_completion() {
@@ -17,6 +18,18 @@ fn wait_against_completion() {
         let (job, handle) = job();
         let worker = thread::spawn(move || job.run(|| Track::new(7)));
         assert_eq!(handle.wait().unwrap().into_inner(), 7);
+        assert!(worker.join().unwrap());
+    });
+}
+
+/// A caller whose time is up before the job ends keeps the handle.
+#[test]
+fn giving_up_against_completion() {
+    explore("slot, a wait that gives up against completion", Threads::Two, || {
+        let (job, handle) = job();
+        let worker = thread::spawn(move || job.run(|| Track::new(7)));
+        let value = handle.wait_timeout(Duration::ZERO).unwrap_or_else(|handle| Ok(handle.wait().unwrap()));
+        assert_eq!(value.unwrap().into_inner(), 7);
         assert!(worker.join().unwrap());
     });
 }

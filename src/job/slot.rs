@@ -408,8 +408,8 @@ impl ResultSlot {
 
     /// Whether the job is done and gave a result.
     pub(crate) fn has_value(&self) -> bool {
-        // Ordering: Acquire, as in `is_done`.
-        self.state().load(Ordering::Acquire) == DONE_VALUE
+        // Ordering: Relaxed, who gives the handle up acquires what led to it (`detach`).
+        self.state().load(Ordering::Relaxed) == DONE_VALUE
     }
 
     /// Takes the outcome of a job that is done, and gives the slot up.
@@ -579,8 +579,8 @@ impl ResultSlot {
             }
             let left = end.map(|end| end.saturating_duration_since(Instant::now()));
             if left == Some(Duration::ZERO) {
-                // Ordering: Acquire on both sides, as above.
-                let gave_up = this.state().compare_exchange(PARKED, PENDING, Ordering::Acquire, Ordering::Acquire);
+                // Ordering: Relaxed on both sides: pending still, or the exchange above looks again.
+                let gave_up = this.state().compare_exchange(PARKED, PENDING, Ordering::Relaxed, Ordering::Relaxed);
                 if gave_up.is_ok() {
                     return false;
                 }

@@ -246,7 +246,8 @@ impl Core {
     /// Makes the lanes of the other priorities, closed if the function is. The caller holds the registry's lock, as
     /// whoever closes the lanes does.
     pub(crate) fn make_side(&self) {
-        if !load_after_rmw(&self.side).is_null() {
+        // Ordering: Relaxed, under the lock.
+        if !self.side.load(Ordering::Relaxed).is_null() {
             return;
         }
         let (managed, events) = (AtomicPtr::new(ptr::null_mut()), Events::new());
@@ -283,8 +284,9 @@ impl Core {
 
     /// Gives a function with all lanes its queue. The caller holds the registry's lock.
     pub(crate) fn set_managed(&self, managed: *mut ()) {
+        // Ordering: Relaxed, the lanes were made under the lock.
         // SAFETY: as above.
-        let side = unsafe { load_after_rmw(&self.side).as_ref() }.expect("all lanes are made");
+        let side = unsafe { self.side.load(Ordering::Relaxed).as_ref() }.expect("all lanes are made");
         // Ordering: Release, pairs with the Acquire in `managed`.
         side.managed.store(managed, Ordering::Release);
     }

@@ -303,8 +303,8 @@ impl<F> Deque<F> {
         // Ordering: Relaxed, in `mentions` every push of `function` came before the epochs that the caller has acquired, so it
         // is visible; a view that is older than the pops since then finds more, never less. Else a figure for people.
         let top = self.top.load(Ordering::Relaxed);
-        // Ordering: Acquire, pairs with the owner's Release stores: the entries below it are visible.
-        let bottom = self.bottom.load(Ordering::Acquire);
+        // Ordering: Relaxed, as for `top`; of entries that are put back meanwhile `mentions` hears by the lifts.
+        let bottom = self.bottom.load(Ordering::Relaxed);
         // Ordering: Relaxed, as for `top`.
         (top..bottom).filter(|&i| ptr::eq(self.entry(i).function.load(Ordering::Relaxed), function)).count()
     }

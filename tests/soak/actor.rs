@@ -384,7 +384,7 @@ impl<const N: usize> Actor<N> {
 
     /// Removes a function, and registers another in its place.
     fn replace(&mut self, engine: &Engine) {
-        let mut slots = self.round.slots.lock().unwrap();
+        let mut slots = self.round.slots.lock();
         let at = self.rng.below(slots.len() as u64) as usize;
         engine.remove(&format!("function {at}"));
         if let Some(slot) = self.round.register(engine, at, slots[at].kind) {

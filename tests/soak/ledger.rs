@@ -2,8 +2,9 @@
 
 use crate::common::{Live, Token};
 use layshaft::JobError;
+use parking_lot::Mutex;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicUsize, Ordering::SeqCst};
-use std::sync::{Arc, Mutex};
 
 /// Jobs of one round at most: whoever wants more goes without.
 const MOST_JOBS: usize = 1 << 15;
@@ -186,7 +187,7 @@ impl Ledger {
 
     /// Not a panic: in a body it would be just another failed job.
     pub(crate) fn wrong(&self, what: String) {
-        self.wrong.lock().unwrap().push(what);
+        self.wrong.lock().push(what);
     }
 
     pub(crate) fn check(&self, holds: bool, what: impl FnOnce() -> String) {
@@ -230,7 +231,7 @@ impl Ledger {
         for (id, job) in jobs.iter().enumerate() {
             self.settle_job(job, id, all_ran);
         }
-        let wrong = self.wrong.lock().unwrap();
+        let wrong = self.wrong.lock();
         assert!(wrong.is_empty(), "{} of {} jobs: {:#?}", wrong.len(), jobs.len(), &wrong[..wrong.len().min(20)]);
         (jobs.len(), jobs.iter().filter(|job| job.runs.load(SeqCst) > 0).count())
     }

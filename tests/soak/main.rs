@@ -2,6 +2,7 @@
 //!
 //! Short rounds, each a fresh engine that is ended while the threads are at it or when they are done. `LAYSHAFT_SOAK_SECONDS`
 //! sets the length, `LAYSHAFT_SEED` begins with the round of that seed: the same choices, up to the machine's own timing.
+//! Locks are `parking_lot`'s, for ThreadSanitizer does not see into those of std.
 
 #[path = "../common/mod.rs"]
 mod common;

@@ -6,10 +6,11 @@ use crate::common::wake::CountingWaker;
 use crate::common::{PATIENCE, engine, outcome};
 use crate::ledger::{Arg, DETACHED, INSIDE, Kind, Ledger, PANICKED, RETURNED, Reply};
 use layshaft::{ConsumerSet, Engine, Function, JobHandle, Limits, Shutdown};
+use parking_lot::Mutex;
 use std::panic::resume_unwind;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::SeqCst;
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -72,12 +73,12 @@ impl<const N: usize> Round<N> {
             engine.function(&name, move |arg: Arg<N>| shared.body(arg))
         };
         let slot = Slot { function: made.ok()?, kind };
-        self.every.lock().unwrap().push(slot.clone());
+        self.every.lock().push(slot.clone());
         Some(slot)
     }
 
     pub(crate) fn pick(&self, rng: &mut Rng) -> Slot<N> {
-        let slots = self.slots.lock().unwrap();
+        let slots = self.slots.lock();
         slots[rng.below(slots.len() as u64) as usize].clone()
     }
 
@@ -118,20 +119,20 @@ impl<const N: usize> Round<N> {
         let slot = self.pick(rng);
         match rng.below(6) {
             0 => self.send(rng, &slot, depth),
-            1 => self.batch(rng, &slot, depth, |kept| self.orphans.lock().unwrap().push(kept)),
+            1 => self.batch(rng, &slot, depth, |kept| self.orphans.lock().push(kept)),
             2 => {
                 // What always runs can be waited for: the plain functions are never held up.
                 let plain = slot.kind == Kind::Plain;
                 let Some(kept) = self.submit(rng, &slot, depth, plain) else { return };
                 if !plain {
-                    self.orphans.lock().unwrap().push(kept);
+                    self.orphans.lock().push(kept);
                     return;
                 }
                 match kept.handle.wait() {
                     Ok(reply) => self.ledger.end(kept.id, &Ok(reply)),
                     Err(layshaft::WaitError::Job(error)) => self.ledger.end(kept.id, &Err(error)),
                     Err(layshaft::WaitError::WouldNeverEnd(handle)) => {
-                        self.orphans.lock().unwrap().push(Kept { handle, ..kept });
+                        self.orphans.lock().push(Kept { handle, ..kept });
                     }
                     Err(_) => unreachable!("there is no other error"),
                 }
@@ -140,13 +141,13 @@ impl<const N: usize> Round<N> {
                 let Some(kept) = self.submit(rng, &slot, depth, false) else { return };
                 self.ledger.note(kept.id, INSIDE);
                 self.cancel(&kept);
-                if rng.one_in(2) { self.detach(kept) } else { self.orphans.lock().unwrap().push(kept) }
+                if rng.one_in(2) { self.detach(kept) } else { self.orphans.lock().push(kept) }
             }
             4 => {
                 let Some(kept) = self.submit(rng, &slot, depth, false) else { return };
                 match kept.handle.wait_timeout(Duration::from_micros(rng.below(100))) {
                     Ok(end) => self.ledger.end(kept.id, &end),
-                    Err(handle) => self.orphans.lock().unwrap().push(Kept { handle, ..kept }),
+                    Err(handle) => self.orphans.lock().push(Kept { handle, ..kept }),
                 }
             }
             _ => drop(self.submit(rng, &slot, depth, false).map(|kept| self.detach(kept))),
@@ -156,7 +157,7 @@ impl<const N: usize> Round<N> {
 
 /// Lifts whatever holds threads or jobs up.
 fn lift<const N: usize>(round: &Round<N>) {
-    let slots = round.every.lock().unwrap().clone();
+    let slots = round.every.lock().clone();
     for slot in slots.iter().filter(|slot| slot.kind.is_limited()) {
         slot.function.set_limits(Limits::new());
         slot.function.resume();
@@ -176,7 +177,7 @@ pub(crate) fn run<const N: usize>(seed: u64) -> (usize, usize) {
         &[Plain, Plain, Limited, Retrying, Remote, RemoteLimited, RemoteRetrying]
     };
     let slots = kinds.iter().enumerate().map(|(at, kind)| round.register(&engine, at, *kind).unwrap()).collect();
-    *round.slots.lock().unwrap() = slots;
+    *round.slots.lock() = slots;
     let operations = 20 + rng.below(300);
     let mode = match rng.below(5) {
         0 => Some(Shutdown::Drain),
@@ -198,7 +199,7 @@ pub(crate) fn run<const N: usize>(seed: u64) -> (usize, usize) {
     let servers: Vec<_> = (0..2)
         .map(|n| {
             let (round, set) = (Arc::clone(&round), engine.consumer_set());
-            let remotes = round.slots.lock().unwrap().clone().into_iter().filter(|slot| slot.kind.is_remote());
+            let remotes = round.slots.lock().clone().into_iter().filter(|slot| slot.kind.is_remote());
             remotes.for_each(|slot| set.add(&slot.function));
             thread::spawn(move || serve(&round, &set, Rng::new(seed ^ (1_000 + n))))
         })
@@ -230,12 +231,12 @@ fn finish<const N: usize>(round: &Round<N>, actors: Vec<Actor<N>>, sweeper: Set<
         actor.end_pulled();
         kept.append(&mut actor.kept);
     }
-    let every = round.every.lock().unwrap().clone();
+    let every = round.every.lock().clone();
     every.iter().filter(|slot| slot.kind.is_remote()).for_each(|slot| sweeper.add(&slot.function));
     while let Some(pulled) = sweeper.next() {
         crate::actor::finish(round, rng, pulled);
     }
-    kept.append(&mut round.orphans.lock().unwrap());
+    kept.append(&mut round.orphans.lock());
     for Kept { id, handle, waker } in kept {
         if let Some(waker) = waker.as_ref().filter(|_| handle.is_finished()) {
             waker.wait_for(1);
@@ -259,7 +260,7 @@ fn end<const N: usize>(round: &Round<N>, engine: Option<Engine>, is_quiet: bool,
     if let Some(engine) = engine {
         let report = engine.shutdown(Shutdown::Drain);
         assert!(report.complete, "{report:?}");
-        let kept = std::mem::take(&mut *round.orphans.lock().unwrap());
+        let kept = std::mem::take(&mut *round.orphans.lock());
         kept.into_iter().for_each(|kept| ledger.end(kept.id, &outcome(kept.handle)));
         let panicked = engine.stats().total().panicked as usize;
         ledger.check(panicked == ledger.panics.load(SeqCst), || format!("{panicked} panics counted"));
@@ -270,8 +271,8 @@ fn end<const N: usize>(round: &Round<N>, engine: Option<Engine>, is_quiet: bool,
             });
         }
     }
-    let slots = std::mem::take(&mut *round.slots.lock().unwrap());
-    let every = std::mem::take(&mut *round.every.lock().unwrap());
+    let slots = std::mem::take(&mut *round.slots.lock());
+    let every = std::mem::take(&mut *round.every.lock());
     for slot in every.iter().filter(|_| is_over) {
         let queued = slot.function.queued();
         ledger.check(queued == 0, || format!("{queued} jobs queued in {:?} at the end", slot.kind));
@@ -290,7 +291,7 @@ fn end<const N: usize>(round: &Round<N>, engine: Option<Engine>, is_quiet: bool,
     // Without a handle to the engine there is nobody to ask when its threads have gone.
     let until = Instant::now() + PATIENCE;
     while ledger.live.made() != ledger.live.dropped() && Instant::now() < until {
-        let kept = std::mem::take(&mut *round.orphans.lock().unwrap());
+        let kept = std::mem::take(&mut *round.orphans.lock());
         kept.into_iter().for_each(|kept| ledger.end(kept.id, &outcome(kept.handle)));
         thread::yield_now();
     }

@@ -9,7 +9,7 @@
 mod sites;
 
 use std::collections::hash_map::DefaultHasher;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::hash::Hasher;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -130,11 +130,24 @@ fn models(state: &Path, programs: &[PathBuf]) -> Vec<Model> {
         let digest = format!("{:016x}", hasher.finish());
         let list = Command::new(program).args(["--list", "--format=terse"]).output().expect("a program").stdout;
         let list = String::from_utf8_lossy(&list).into_owned();
-        for test in list.lines().filter_map(|line| line.strip_suffix(": test")) {
-            found.push(model(state, program, &digest, test));
-        }
+        let tests = list.lines().filter_map(|line| line.strip_suffix(": test"));
+        found.extend(tests.map(|test| (program, digest.clone(), test.to_owned())));
     }
-    found
+    in_parallel(&found, |(program, digest, test)| model(state, program, digest, test))
+}
+
+/// Calls `f` for each item, `WEAKEN_JOBS` at a time (default 2).
+fn in_parallel<T: Sync, R: Send>(items: &[T], f: impl Fn(&T) -> R + Sync) -> Vec<R> {
+    let jobs: usize = std::env::var("WEAKEN_JOBS").map_or(2, |n| n.parse().expect("WEAKEN_JOBS=NUMBER"));
+    let (next, results) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+    let work = || {
+        while let Some(item) = items.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let result = f(item);
+            results.lock().expect("no panic").push(result);
+        }
+    };
+    std::thread::scope(|scope| (0..jobs).for_each(|_| _ = scope.spawn(work)));
+    results.into_inner().expect("no panic")
 }
 
 fn ask(model: &Model, bound: u32, place: &str, memory: &Memory) -> Said {
@@ -165,7 +178,7 @@ fn judge(place: &str, longest: Duration, models: &[Model], memory: &Memory) -> (
     let all = reach.len();
     reach.retain(|model| model.takes <= longest);
     if all == 0 {
-        return ("UNREACHED", "by any model".to_owned());
+        return ("UNREACHED", "no model comes there".to_owned());
     }
     let bounds = |model: &&Model| if model.takes < QUICK { &BOUNDS[..1] } else { &BOUNDS[..] };
     let mut runs: Vec<(Duration, u32, &Model)> = Vec::new();
@@ -212,27 +225,20 @@ fn main() -> ExitCode {
     let wanted: Vec<&Place> = all.iter().filter(|site| pattern.is_empty() || matches(&pattern, &site.key)).collect();
     let everything = std::env::var_os("WEAKEN_ALL").is_some();
     let memory = Memory::open(&state.join("said"));
-    let (next, counts) = (AtomicUsize::new(0), Mutex::new(BTreeMap::<&str, usize>::new()));
-    let work = || {
-        while let Some(site) = wanted.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let is_allowed = allowed.contains(&*site.key);
-            let longest = if is_allowed && !everything { SHORT } else { Duration::MAX };
-            let (verdict, why) = judge(&site.place, longest, &models, &memory);
-            let verdict = match (verdict, is_allowed) {
-                ("caught", true) => "NOT NEEDED",
-                ("caught", false) => "caught",
-                (_, true) => "allowed",
-                (other, false) => other,
-            };
-            *counts.lock().expect("no panic").entry(verdict).or_default() += 1;
-            println!("{verdict:<10} {} ({}) {why}", site.key, site.place);
-        }
-    };
-    let jobs: usize = std::env::var("WEAKEN_JOBS").map_or(2, |n| n.parse().expect("WEAKEN_JOBS=NUMBER"));
-    std::thread::scope(|scope| (0..jobs).for_each(|_| _ = scope.spawn(work)));
-
-    let counts = counts.into_inner().expect("no panic");
-    let count = |verdict| counts.get(verdict).copied().unwrap_or(0);
+    let verdicts = in_parallel(&wanted, |site| {
+        let is_allowed = allowed.contains(&*site.key);
+        let longest = if is_allowed && !everything { SHORT } else { Duration::MAX };
+        let (verdict, why) = judge(&site.place, longest, &models, &memory);
+        let verdict = match (verdict, is_allowed) {
+            ("caught", true) => "NOT NEEDED",
+            ("caught", false) => "caught",
+            (_, true) => "allowed",
+            (other, false) => other,
+        };
+        println!("{verdict:<10} {} ({}) {why}", site.key, site.place);
+        verdict
+    });
+    let count = |verdict| verdicts.iter().filter(|v| **v == verdict).count();
     println!(
         "{} sites and {} models: {} caught, {} allowed, {} survived, {} timed out, {} reached by no model, {} entries not needed",
         wanted.len(),
