@@ -35,7 +35,7 @@ impl Stats {
 pub struct WorkerStats {
     /// Jobs taken and ended: run, panicked or met cancelled. Counted after a batch, not after each job.
     pub jobs: u64,
-    /// Of these, jobs that panicked (in the body, or in a drop).
+    /// Of these, jobs that panicked.
     pub panicked: u64,
     /// Of these, jobs that were met cancelled and did not run.
     pub cancelled: u64,

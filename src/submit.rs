@@ -80,6 +80,7 @@ impl<'f, A, R> Submit<'f, A, R> {
     /// [`data`](crate::Running::data), [`warning`](crate::Running::warning), and the same of a [`Completer`](crate::Completer)): in
     /// order, on the thread that tells, which waits for it. A call that panics is given up. Whoever joins a running unique job
     /// hears what it tells from then on.
+    /// It may call whatever it likes; what it tells itself is told when all have heard of what it was told.
     pub fn on_update(mut self, on_update: impl FnMut(&Update) + Send + 'static) -> Self {
         self.terms.on_update = Some(Box::new(on_update));
         self

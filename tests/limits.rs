@@ -514,3 +514,21 @@ fn delayed_jobs_take_room() {
     assert_eq!(note.queued(), 0);
     let _second = later().unwrap();
 }
+
+/// A submit that waits for room gets that of a job that is cancelled.
+#[test]
+fn a_cancel_makes_room_for_who_waits() {
+    let _watchdog = watchdog("the submit");
+    let engine = engine(1);
+    let note = engine.function("note", |n: u64| n).unwrap();
+    note.set_limits(Limits::new().capacity(1).overflow(Overflow::Block));
+    note.pause();
+    let first = note.submit(1).unwrap();
+    thread::scope(|scope| {
+        let second = scope.spawn(|| note.submit(2).unwrap());
+        assert!(first.cancel());
+        let second = second.join().unwrap();
+        note.resume();
+        assert_eq!(value(second), 2);
+    });
+}

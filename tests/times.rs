@@ -250,3 +250,50 @@ fn a_time_out_after_the_end() {
     assert!(is_timed_out(&outcome(handle)));
     drop((pulled, engine));
 }
+
+/// A delayed job that was cancelled, and its key taken again, holds up nobody who comes later.
+#[test]
+fn a_cancelled_delay_holds_up_nobody() {
+    let _watchdog = watchdog("the end of the jobs");
+    let engine = engine(1);
+    let echo = engine.function("echo", |n: u64| n).unwrap();
+    let keyed = |n| echo.job(n).unique("key").after(SHORT).submit().unwrap();
+    let first = keyed(1);
+    assert!(first.cancel());
+    let again = keyed(2);
+    let other = echo.job(3).after(SHORT).submit().unwrap();
+    assert!(matches!(outcome(first), Err(JobError::Cancelled)));
+    assert_eq!((value(again), value(other)), (2, 3));
+    let stats = echo.stats();
+    assert_eq!((stats.done, stats.cancelled, stats.queued.total()), (2, 1, 0));
+}
+
+/// The same with attempts that wait for their time.
+#[test]
+fn a_cancelled_delay_holds_up_no_retry() {
+    let _watchdog = watchdog("the end of the jobs");
+    let engine = engine(1);
+    let remote = engine.consumer::<u64, u64>("remote").unwrap();
+    remote.set_retry(layshaft::Retry::attempts(2).delay(SHORT));
+    let set = engine.consumer_set();
+    set.add(&remote);
+    let first = remote.job(1).unique("key").after(SHORT).submit().unwrap();
+    assert!(first.cancel());
+    let again = remote.job(2).unique("key").submit().unwrap();
+    drop(set.next().unwrap());
+    set.next().unwrap().take().1.complete(9);
+    assert_eq!(value(again), 9);
+}
+
+/// Many delayed jobs whose time is up at once: each is found where it is.
+#[test]
+fn many_deadlines_at_once() {
+    let _watchdog = watchdog("the end of the jobs");
+    let engine = engine(1);
+    let never = engine.function("never", |n: u64| n).unwrap();
+    let submit = |n| never.job(n).after(NEVER).deadline(SHORT).submit().unwrap();
+    let jobs: Vec<_> = (0..20_000).map(submit).collect();
+    assert!(jobs.into_iter().all(|job| is_timed_out(&outcome(job))));
+    let stats = never.stats();
+    assert_eq!((stats.timed_out, stats.queued.total()), (20_000, 0));
+}

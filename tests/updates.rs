@@ -99,3 +99,90 @@ fn from_a_consumer() {
     assert_eq!(heard.iter().take(2).collect::<Vec<_>>(), [Update::Progress { done: 1, total: 3 }, part]);
     assert!(heard.try_recv().is_err());
 }
+
+/// A listener asks the function while another submit joins the job: neither holds up the other.
+#[test]
+fn a_listener_may_call_whatever_it_likes() {
+    let _watchdog = watchdog("the end of the jobs");
+    let engine = engine(2);
+    let tell = engine.function("tell", |n: u64| {
+        let running = layshaft::current().unwrap();
+        running.progress(n, n);
+        n
+    });
+    let tell = tell.unwrap();
+    let (gate, asked) = (Gate::new(), tell.clone());
+    let pass = gate.clone();
+    let ask = move |_: &Update| {
+        pass.pass();
+        assert!(asked.stats().running >= 1 && asked.queued() == 0);
+        asked.send(7).unwrap();
+    };
+    let first = tell.job(1).unique("key").on_update(ask).submit().unwrap();
+    gate.wait_entered(1);
+    // These would wait for the listener, if it ran under a lock of the function.
+    let joined = tell.job(1).unique("key").on_update(|_| ()).submit().unwrap();
+    assert_eq!(tell.call(2).unwrap(), 2);
+    gate.open();
+    assert_eq!([first, joined].map(value), [1, 1]);
+    while tell.stats().done < 3 {
+        std::thread::yield_now();
+    }
+}
+
+/// What a listener tells comes after what it was told, for all.
+#[test]
+fn a_listener_that_tells() {
+    let _watchdog = watchdog("the end of the job");
+    let engine = engine(1);
+    let tell = engine.function("tell", |()| {
+        let running = layshaft::current().unwrap();
+        running.progress(0, 2);
+        running.progress(2, 2);
+    });
+    let tell = tell.unwrap();
+    let (hears, heard) = mpsc::channel();
+    let on_update = move |update: &Update| {
+        hears.send(update.clone()).unwrap();
+        if matches!(update, Update::Progress { done: 0, .. }) {
+            layshaft::current().unwrap().progress(1, 2);
+        }
+    };
+    value(tell.job(()).on_update(on_update).submit().unwrap());
+    let step = |done| Update::Progress { done, total: 2 };
+    assert_eq!(heard.iter().collect::<Vec<_>>(), [0, 1, 2].map(step));
+}
+
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        std::panic::resume_unwind(Box::new("in a drop"));
+    }
+}
+
+/// A listener that panics when it is dropped: nobody's end is lost, no clock stops, and nothing is counted twice.
+#[test]
+fn a_listener_that_panics_when_dropped() {
+    let _watchdog = watchdog("the end of the jobs");
+    let engine = engine(1);
+    let slow = engine.consumer::<u64, u64>("slow").unwrap();
+    let quick = engine.function("quick", |n: u64| n).unwrap();
+    let short = Duration::from_millis(20);
+    fn bombed(function: &layshaft::Function<u64, u64>, n: u64) -> layshaft::Submit<'_, u64, u64> {
+        let bomb = Bomb;
+        function.job(n).on_update(move |_| _ = &bomb)
+    }
+    let ends = [bombed(&slow, 1), slow.job(2), bombed(&slow, 3)].map(|job| job.deadline(short).submit().unwrap());
+    for end in ends {
+        assert!(matches!(common::outcome(end), Err(layshaft::JobError::TimedOut)));
+    }
+    // The clock goes on.
+    assert_eq!(value(quick.job(4).after(short).submit().unwrap()), 4);
+    assert_eq!(value(bombed(&quick, 5).submit().unwrap()), 5);
+    bombed(&quick, 6).send().unwrap();
+    while quick.stats().ended() < 3 {
+        std::thread::yield_now();
+    }
+    assert_eq!((quick.stats().accepted(), quick.stats().panicked, slow.stats().timed_out), (3, 0, 3));
+}

@@ -1,9 +1,11 @@
 //! The queue of a function that limits apply to, without its lock: what is queued in which order, and what may start.
 
+mod delayed;
 mod look;
 
 pub(crate) use look::{Look, Place};
 
+use self::delayed::Delayed;
 use super::block::detached;
 use super::limits::{Limits, Overflow};
 use super::priority::Priority;
@@ -12,7 +14,7 @@ use super::retry::{DeadJob, Retry};
 use crate::clock;
 use crate::error::JobError;
 use crate::job::slot::ResultSlot;
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::ptr::NonNull;
 use std::time::{Duration, Instant};
 
@@ -79,7 +81,7 @@ impl<S> Ends<S> {
 pub(crate) struct State<S> {
     jobs: [VecDeque<Entry<S>>; 3],
     /// Jobs that may not start yet.
-    delayed: BTreeMap<(Instant, RecordId), (Priority, Entry<S>)>,
+    delayed: Delayed<S>,
     pub(crate) records: Records,
     /// Entries among the jobs whose record is gone.
     gone: usize,
@@ -192,7 +194,7 @@ impl<S> State<S> {
     pub(crate) fn new(closed: bool) -> Self {
         State {
             jobs: std::array::from_fn(|_| VecDeque::new()),
-            delayed: BTreeMap::new(),
+            delayed: Delayed::new(),
             records: Records::default(),
             gone: 0,
             retry: None,
@@ -214,7 +216,7 @@ impl<S> State<S> {
     pub(crate) fn start_ending(&mut self, ends: &mut Ends<S>) {
         self.ending = true;
         self.paused = false;
-        for (_, (priority, entry)) in std::mem::take(&mut self.delayed) {
+        for (priority, entry) in self.delayed.take() {
             let is_retry = self.records.get(entry.record).is_some_and(|record| record.attempts > 0);
             if is_retry {
                 self.append(priority, entry);
@@ -236,7 +238,7 @@ impl<S> State<S> {
     /// Jobs of a priority that are accepted and not started.
     pub(crate) fn queued(&self, priority: Priority) -> usize {
         let is_wanted = |entry: &Entry<S>| self.records.get(entry.record).is_some_and(|record| !record.is_cancelled());
-        let delayed = self.delayed.values().filter(|(of, entry)| *of == priority && is_wanted(entry)).count();
+        let delayed = self.delayed.iter().filter(|(_, of, entry)| *of == priority && is_wanted(entry)).count();
         let is_dead =
             |entry: &&Entry<S>| entry.record != 0 && self.records.get(entry.record).is_none_or(Record::is_cancelled);
         let jobs = &self.jobs[priority.index()];
@@ -249,7 +251,7 @@ impl<S> State<S> {
         if !self.records.has_any() {
             return 0;
         }
-        let entries = self.jobs.iter().flatten().chain(self.delayed.values().map(|(_, entry)| entry));
+        let entries = self.jobs.iter().flatten().chain(self.delayed.iter().map(|(_, _, entry)| entry));
         entries.filter(|entry| self.records.get(entry.record).is_some_and(Record::is_cancelled)).count()
     }
 
@@ -348,9 +350,13 @@ impl<S> State<S> {
         let Some(id) = self.records.by_key(key) else { return false };
         let Some(record) = self.records.get_mut(id) else { return false };
         if record.is_cancelled() && !record.is_running {
-            // All who heard of it have cancelled: the key is free, and its entry is met later.
-            ends.records.extend(self.records.remove(id).map(|record| (record, JobError::Cancelled)));
-            self.gone += 1;
+            // All who heard of it have cancelled: the key is free. Its entry is met later, unless that is for the clock.
+            let Some(record) = self.records.remove(id) else { return false };
+            match self.delayed.remove(record.at, id) {
+                Some((_, entry)) => ends.entries.push((entry, JobError::Cancelled)),
+                None => self.gone += 1,
+            }
+            ends.records.push((record, JobError::Cancelled));
             return false;
         }
         record.join(listener);
@@ -376,7 +382,7 @@ impl<S> State<S> {
         match terms.at {
             Some(at) => {
                 self.records.delay(at, entry.record);
-                self.delayed.insert((at, entry.record), (priority, entry));
+                self.delayed.insert(at, priority, entry);
             }
             None => self.append(priority, entry),
         }
@@ -460,10 +466,7 @@ impl<S> State<S> {
         let evicts = matches!(self.limits.overflow, Overflow::EvictNewest | Overflow::EvictOldest);
         let instead = |from: Option<Priority>| from.filter(|_| evicts).map_or(Room::No, Room::Instead);
         let some_of = |p: &Priority| !self.jobs[p.index()].is_empty();
-        let of_priority = || {
-            let delayed = self.delayed.values().filter(|(of, _)| *of == priority);
-            self.jobs[priority.index()].len() + delayed.count()
-        };
+        let of_priority = || self.jobs[priority.index()].len() + self.delayed.len_of(priority);
         if let limit @ Some(_) = self.limits.capacity_of[priority.index()]
             && is_full(limit, of_priority())
         {
@@ -479,12 +482,8 @@ impl<S> State<S> {
     /// Takes out what has been cancelled, or has ended, so that it takes no room.
     pub(crate) fn sweep(&mut self, ends: &mut Ends<S>) {
         let is_gone = |entry: &Entry<S>| self.records.get(entry.record).is_none_or(Record::is_cancelled);
-        let gone: Vec<_> = self.delayed.iter().filter(|(_, (_, entry))| is_gone(entry)).map(|(key, _)| *key).collect();
-        for key in gone {
-            if let Some((_, entry)) = self.delayed.remove(&key) {
-                self.end(entry, JobError::Cancelled, ends);
-            }
-        }
+        let gone = self.delayed.remove_all(is_gone);
+        gone.into_iter().for_each(|entry| self.end(entry, JobError::Cancelled, ends));
         for i in 0..self.jobs.len() {
             let jobs = std::mem::take(&mut self.jobs[i]);
             let (gone, kept): (VecDeque<_>, _) = jobs.into_iter().partition(|entry| self.is_over(entry));
@@ -503,7 +502,7 @@ impl<S> State<S> {
 
     /// Takes everything out.
     pub(crate) fn clear(&mut self, ends: &mut Ends<S>) {
-        let delayed = std::mem::take(&mut self.delayed).into_values().map(|(_, entry)| entry);
+        let delayed = self.delayed.take().map(|(_, entry)| entry);
         let jobs = self.jobs.each_mut().map(std::mem::take).into_iter().flatten();
         for entry in jobs.chain(delayed).collect::<Vec<_>>() {
             self.end(entry, JobError::Cancelled, ends);
@@ -561,7 +560,7 @@ impl<S> State<S> {
         } else {
             let at = Instant::now().checked_add(delay).unwrap_or_else(Instant::now);
             self.records.delay(at, record);
-            self.delayed.insert((at, record), (priority, entry));
+            self.delayed.insert(at, priority, entry);
         }
     }
 
@@ -581,13 +580,12 @@ impl<S> State<S> {
         }
         while let Some(id) = self.records.next_due(now) {
             let is_over = self.records.is_over(id, now);
-            let released = self.delayed.first_key_value().is_some_and(|((at, first), _)| *at <= now && *first == id);
             let may_retry = self.retry.as_ref().is_some_and(|retry| retry.policy.timeouts);
             if is_over && may_retry && self.records.is_run_over(id, now) {
                 lost.extend(self.lose(id, JobError::TimedOut, ends));
             } else if is_over {
-                self.time_out(id, released, ends);
-            } else if released && let Some((_, (priority, mut entry))) = self.delayed.pop_first() {
+                self.time_out(id, ends);
+            } else if let Some((priority, mut entry)) = self.delayed.remove(self.records.not_before(id, now), id) {
                 // It was not to start before.
                 entry.stamp = entry.stamp.map(|_| clock::now());
                 self.append(priority, entry);
@@ -597,14 +595,11 @@ impl<S> State<S> {
     }
 
     /// A job's time is up, wherever it is.
-    fn time_out(&mut self, id: RecordId, released: bool, ends: &mut Ends<S>) {
+    fn time_out(&mut self, id: RecordId, ends: &mut Ends<S>) {
         let Some(record) = self.records.remove(id) else { return };
         ends.unused.extend(self.again.remove(&id).map(|(_, again)| again));
-        let is_delayed = |key: &&(Instant, RecordId)| key.1 == id;
-        if released {
-            ends.entries.extend(self.delayed.pop_first().map(|(_, (_, entry))| (entry, JobError::TimedOut)));
-        } else if let Some(key) = self.delayed.keys().find(is_delayed).copied() {
-            ends.entries.extend(self.delayed.remove(&key).map(|(_, entry)| (entry, JobError::TimedOut)));
+        if let Some((_, entry)) = self.delayed.remove(record.at, id) {
+            ends.entries.push((entry, JobError::TimedOut));
         } else if !record.is_running {
             self.gone += 1;
         }

@@ -51,8 +51,8 @@ pub(crate) struct Record {
     unique: Option<(Box<[u8]>, DeliverClone)>,
     timeout: Option<Duration>,
     deadline: Option<Instant>,
-    /// When it may start.
-    at: Option<Instant>,
+    /// When it may start, or might.
+    pub(crate) at: Option<Instant>,
     /// When the running job's time is up.
     run_until: Option<Instant>,
     pub(crate) is_running: bool,
@@ -269,6 +269,11 @@ impl Records {
         }
         self.due.pop_first();
         Some(id)
+    }
+
+    /// When the job could start, if that is over.
+    pub(crate) fn not_before(&self, id: RecordId, now: Instant) -> Option<Instant> {
+        self.all.get(&id)?.at.filter(|at| *at <= now)
     }
 
     /// Whether a record's time is up.

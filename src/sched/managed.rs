@@ -27,7 +27,10 @@ use crate::quiet::quietly;
 use crate::sync::{Condvar, Mutex, MutexGuard, fence_heavy};
 use std::marker::PhantomData;
 use std::ptr::NonNull;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// How often a submit that waits for room looks whether jobs were cancelled.
+const LOOK_FOR_CANCELS: Duration = Duration::from_millis(5);
 
 /// The queue of a managed function, with jobs stored as `S`.
 pub(crate) struct Managed<S> {
@@ -192,7 +195,8 @@ impl<'c, S: Stored> Desk<'c, S> {
             match inner.state.make_room(priority, &mut ends) {
                 Err(NoRoom::Wait) if may_wait => {
                     inner.waiting += 1;
-                    self.managed.room.wait(&mut inner);
+                    // Cancels make room, too, and tell nobody here.
+                    self.managed.room.wait_until(&mut inner, Instant::now() + LOOK_FOR_CANCELS);
                     inner.waiting -= 1;
                 }
                 made => break made,
@@ -399,9 +403,9 @@ fn try_clone<S>(clone: fn(&S) -> S, stored: &S) -> Option<S> {
 }
 
 /// Gives the value to everybody who hears of it.
-pub(crate) fn deliver<R>(record: Record, value: R) {
+pub(crate) fn deliver<R>(mut record: Record, value: R) {
     let clone = record.deliver_clone();
-    let mut listeners = record.listeners.into_iter();
+    let mut listeners = std::mem::take(&mut record.listeners).into_iter();
     let first = listeners.next();
     if let Some(clone) = clone {
         for slot in listeners {
@@ -409,10 +413,13 @@ pub(crate) fn deliver<R>(record: Record, value: R) {
             quietly(|| unsafe { clone(slot, (&raw const value).cast()) });
         }
     }
-    if let Some(slot) = first {
+    match first {
         // SAFETY: the job's side of a slot acquired for `R`, last use.
-        quietly(|| unsafe { ResultSlot::complete(slot, Ok(value)) });
+        Some(slot) => quietly(|| unsafe { ResultSlot::complete(slot, Ok(value)) }),
+        None => quietly(|| drop(value)),
     }
+    // What listened is others' code.
+    quietly(|| drop(record));
 }
 
 /// Tells everybody who hears of it that there is no value; those who had cancelled a job that was not started, that it is
@@ -425,7 +432,7 @@ pub(crate) fn deliver_error(core: &Core, mut record: Record, why: JobError) -> b
         // SAFETY: the job's side of the slot, last use; likewise below.
         quietly(|| unsafe { ResultSlot::fail(slot, JobError::Cancelled) });
     }
-    let mut listeners = record.listeners.into_iter();
+    let mut listeners = std::mem::take(&mut record.listeners).into_iter();
     let first = listeners.next();
     for slot in listeners {
         // SAFETY: as above.
@@ -435,6 +442,8 @@ pub(crate) fn deliver_error(core: &Core, mut record: Record, why: JobError) -> b
         // SAFETY: as above.
         quietly(|| unsafe { ResultSlot::fail(slot, why) });
     }
+    // What listened is others' code.
+    quietly(|| drop(record));
     is_wanted
 }
 
@@ -576,7 +585,9 @@ impl<S: Stored, R> Kept<S, R> {
         let managed = core.managed().cast::<Managed<S>>();
         if !managed.is_null() {
             // SAFETY: made by `Box::into_raw` in `manage`, freed once.
-            drop(unsafe { Box::from_raw(managed) });
+            let managed = unsafe { Box::from_raw(managed) };
+            // With listeners of jobs that never ran, and dead jobs: others' code.
+            quietly(|| drop(managed));
         }
     }
 }

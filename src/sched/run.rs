@@ -479,7 +479,7 @@ where
                     }
                 });
             } else if control == detached() {
-                drop(body(stored.unwrap()));
+                Self::forget_result(|| body(stored.unwrap()));
             } else {
                 // SAFETY: moved out above.
                 worker.apart(|| unsafe { Self::run_apart(worker, core, body, control, stored) });
@@ -525,6 +525,15 @@ where
         Self::has_run(core, started);
     }
 
+    /// Runs a body for nobody. The job has ended when it returns, whatever the drop of what it returned does.
+    #[inline(always)]
+    fn forget_result(body: impl FnOnce() -> R) {
+        let result = body();
+        if std::mem::needs_drop::<R>() {
+            quietly(|| drop(result));
+        }
+    }
+
     #[inline(always)]
     unsafe fn run_taken(
         worker: &Worker,
@@ -536,7 +545,7 @@ where
     ) {
         if control == detached() {
             batch.enter();
-            drop(body(arg));
+            Self::forget_result(|| body(arg));
             batch.leave();
             return;
         }

@@ -6,6 +6,7 @@
 //! clock changes nothing.
 
 use super::core::{Core, CoreRef};
+use crate::quiet::quietly;
 use crate::sync::{Condvar, Mutex};
 use std::collections::BTreeMap;
 use std::ptr::{self, NonNull};
@@ -68,7 +69,8 @@ impl Timer {
         for core in due.into_values() {
             // They come back if there is something left for them.
             // SAFETY: the vtable was made for this core.
-            unsafe { (core.vtable.managed.tick)(&core, Instant::now()) };
+            quietly(|| unsafe { (core.vtable.managed.tick)(&core, Instant::now()) });
+            quietly(|| drop(core));
         }
         self.changed.notify_all();
     }
@@ -127,7 +129,9 @@ impl Timer {
             // Not under the lock: it runs others' code.
             if let Some((_, core)) = core {
                 // SAFETY: the vtable was made for this core.
-                unsafe { (core.vtable.managed.tick)(&core, now) };
+                quietly(|| unsafe { (core.vtable.managed.tick)(&core, now) });
+                // It may be the last to hold the function.
+                quietly(|| drop(core));
             }
         }
     }

@@ -68,7 +68,7 @@ impl<S> State<S> {
         }
         let record = id.and_then(|id| self.records.get(id));
         let attempts = record.map_or(0, |record| record.attempts);
-        if let Some((at, _)) = self.delayed.iter().find(|(_, (_, entry))| is_it(entry)).map(|(key, _)| *key) {
+        if let Some((at, _, _)) = self.delayed.iter().find(|(_, _, entry)| is_it(entry)) {
             return Place::Delayed { at, attempts };
         }
         match record {
@@ -82,10 +82,10 @@ impl<S> State<S> {
         if self.jobs.iter().flatten().any(|entry| !self.is_over(entry)) {
             return Place::Queued { same: 0, higher: 0 };
         }
-        let next = self.delayed.iter().find(|(_, (_, entry))| !self.is_over(entry));
-        next.map_or(Place::Elsewhere, |((at, id), _)| {
-            let attempts = self.records.get(*id).map_or(0, |record| record.attempts);
-            Place::Delayed { at: *at, attempts }
+        let next = self.delayed.iter().find(|(_, _, entry)| !self.is_over(entry));
+        next.map_or(Place::Elsewhere, |(at, _, entry)| {
+            let attempts = self.records.get(entry.record).map_or(0, |record| record.attempts);
+            Place::Delayed { at, attempts }
         })
     }
 
