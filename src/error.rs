@@ -71,8 +71,12 @@ impl fmt::Display for RegisterError {
                 write!(f, "a function named {name:?} is already registered; remove it first, or choose another name")
             }
             RegisterError::InvalidName(why) => write!(f, "invalid function name: {why}"),
-            RegisterError::Closed => f.write_str("the engine is shutting down and registers no more functions"),
-            RegisterError::TooMany(limit) => write!(f, "the engine already holds {limit} functions, its limit"),
+            RegisterError::Closed => {
+                f.write_str("the engine is shutting down and registers no more functions; start another one")
+            }
+            RegisterError::TooMany(limit) => {
+                write!(f, "the engine already holds {limit} functions, its limit; remove some, or start another engine")
+            }
         }
     }
 }
@@ -100,9 +104,14 @@ pub enum LookupError {
 impl fmt::Display for LookupError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            LookupError::NotFound(name) => write!(f, "there is no function named {name:?}"),
+            LookupError::NotFound(name) => {
+                write!(f, "there is no function named {name:?}: register it first, or look for it in `function_stats`")
+            }
             LookupError::WrongTypes { name, registered, asked } => {
-                write!(f, "the function {name:?} is a {registered}, and was looked up as a {asked}")
+                write!(
+                    f,
+                    "the function {name:?} is a {registered}, and was looked up as a {asked}; ask for its own types"
+                )
             }
         }
     }
@@ -140,7 +149,9 @@ impl<A> SubmitError<A> {
     fn reason(&self) -> &'static str {
         match self {
             SubmitError::Full(_) => "the queue is full; retry later, or take jobs from it faster",
-            SubmitError::Closed(_) => "the function was removed or the engine is shutting down",
+            SubmitError::Closed(_) => {
+                "the function was removed or the engine is shutting down; register it again, or start another engine"
+            }
         }
     }
 }
@@ -197,8 +208,10 @@ impl fmt::Display for JobError {
             JobError::Panicked(panic) => write!(f, "the job panicked: {}", panic.message()),
             JobError::Failed(text) => write!(f, "the job failed: {text}"),
             JobError::Cancelled => f.write_str("the job was cancelled before it ran"),
-            JobError::TimedOut => f.write_str("the job's time ran out"),
-            JobError::Evicted => f.write_str("the queue dropped the job to make room"),
+            JobError::TimedOut => f.write_str("the job's time ran out: its timeout or deadline passed before its end"),
+            JobError::Evicted => {
+                f.write_str("the queue dropped the job to make room: the function's capacity was reached")
+            }
             JobError::Lost => f.write_str("whoever had taken the job went away without finishing it"),
         }
     }
@@ -355,7 +368,8 @@ impl<A, R> fmt::Debug for BatchError<A, R> {
 
 impl<A, R> fmt::Display for BatchError<A, R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let why = if self.full { "the queue is full" } else { "the function takes no more jobs" };
+        let why =
+            if self.full { "the queue is full; submit the rest later" } else { "the function takes no more jobs" };
         write!(f, "{} jobs of the batch were accepted and {} were not: {why}", self.accepted, self.rest.len())
     }
 }

@@ -23,8 +23,8 @@ use std::time::Duration;
 /// ([`Builder::spare_workers`](crate::Builder::spare_workers)). When there is no
 /// spare left and every other thread waits, too, the wait is refused and the handle comes back; so is a wait for the
 /// running job itself, or for one that this very thread has interrupted. Two jobs that wait for each other on different
-/// threads are not noticed: they wait for ever. Nor is a wait for a job that may not start: its function is paused, or has the caller's own job as the last one
-/// that its limits let run.
+/// threads are not noticed: they wait for ever. Nor is a wait for a job that may not start because its function is paused, or
+/// because its limits let no job run besides the caller's own.
 ///
 /// A wait inside a job for a job of another engine, or of a function without a body, is never refused.
 ///

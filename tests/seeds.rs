@@ -71,13 +71,18 @@ fn cl_02_what_is_not_there_is_an_error() {
     let outer = engine.function("outer", |()| find::<u64, u64>("nowhere").err());
     let unknown = value(outer.unwrap().submit(()).unwrap()).unwrap();
     assert_eq!(unknown, LookupError::NotFound("nowhere".to_owned()));
-    assert_eq!(unknown.to_string(), "there is no function named \"nowhere\"");
+    assert_eq!(
+        unknown.to_string(),
+        "there is no function named \"nowhere\": register it first, or look for it in `function_stats`"
+    );
     engine.function("double", |n: u64| n * 2).unwrap();
     let wrong = [engine.lookup::<u32, u64>("double").err(), engine.lookup::<u64, i64>("double").err()];
     for (error, asked) in wrong.into_iter().zip(["fn(u32) -> u64", "fn(u64) -> i64"]) {
         let error = error.expect("the types differ");
         assert!(matches!(error, LookupError::WrongTypes { .. }));
-        let expected = format!("the function \"double\" is a fn(u64) -> u64, and was looked up as a {asked}");
+        let expected = format!(
+            "the function \"double\" is a fn(u64) -> u64, and was looked up as a {asked}; ask for its own types"
+        );
         assert_eq!(error.to_string(), expected);
     }
     assert!(engine.remove("double"));
