@@ -182,8 +182,8 @@ fn invariant_2_one_outcome_whatever_races() {
     let _watchdog = watchdog("the end of the jobs");
     let (engine, live) = (engine(1), Live::default());
     let remote = engine.consumer::<(u64, common::Token), u64>("remote").unwrap();
-    remote.set_limits(Limits::new().capacity(50).overflow(Overflow::EvictOldest).drop_abandoned(true));
-    let completed = AtomicUsize::new(0);
+    remote.set_limits(Limits::new().capacity(1).overflow(Overflow::EvictOldest).drop_abandoned(true));
+    let (completed, evicted) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let consume = |seed| {
         let (set, mut rng) = (engine.consumer_set(), Rng::new(seed));
         set.add(&remote);
@@ -230,7 +230,10 @@ fn invariant_2_one_outcome_whatever_races() {
             ends[usize::from(end.is_ok())] += 1;
             match end {
                 Ok(key) => assert!(key == n % 20 && !is_cancelled),
-                Err(error) => assert_eq!(matches!(error, JobError::Cancelled), is_cancelled),
+                Err(error) => {
+                    assert_eq!(matches!(error, JobError::Cancelled), is_cancelled);
+                    evicted.fetch_add(usize::from(matches!(error, JobError::Evicted)), Ordering::SeqCst);
+                }
             }
             assert!(wakes.wakes() <= 1, "told {} times", wakes.wakes());
         }
@@ -247,6 +250,7 @@ fn invariant_2_one_outcome_whatever_races() {
     let heard: u64 = ends.iter().flatten().sum();
     let values: u64 = ends.iter().map(|ends| ends[1]).sum();
     println!("{values} of {heard} ends were values, of {} completed jobs", completed.load(Ordering::SeqCst));
+    println!("{} were evicted", evicted.load(Ordering::SeqCst));
     assert_eq!((heard, remote.queued()), (3 * JOBS, 0));
     drop((engine, remote));
     live.assert_balanced();

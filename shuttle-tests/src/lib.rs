@@ -6,7 +6,8 @@ use layshaft::model::workers::{Seat, engine_with_spares, work, work_when_called}
 use shuttle::scheduler::{
     PctScheduler, RandomScheduler, ReplayScheduler, Scheduler, UncontrolledNondeterminismCheckScheduler,
 };
-use shuttle::thread::{self, JoinHandle, Thread};
+use shuttle::sync::{Condvar, Mutex};
+use shuttle::thread::{self, JoinHandle};
 use shuttle::{Config, FailurePersistence, MaxSteps, Runner};
 use std::future::Future;
 use std::hash::{BuildHasher, RandomState};
@@ -95,23 +96,35 @@ pub fn join<T>(threads: impl IntoIterator<Item = JoinHandle<T>>) -> Vec<T> {
     threads.into_iter().map(|thread| thread.join().expect("no thread of a model panics")).collect()
 }
 
-/// Unparks a thread of the model.
-struct Unpark(Thread);
+/// Wakes a thread of the model. Not `thread::unpark`: who is parked may wake up by chance, which hides a lost wake-up.
+#[derive(Default)]
+struct Alarm {
+    rang: Mutex<bool>,
+    rings: Condvar,
+}
 
-impl Wake for Unpark {
+impl Wake for Alarm {
     fn wake(self: Arc<Self>) {
-        self.0.unpark();
+        *self.rang.lock().unwrap() = true;
+        self.rings.notify_one();
     }
 }
 
-/// Polls until something is ready, parked meanwhile. A lost wake-up is a deadlock.
+/// Polls until something is ready, asleep meanwhile. A lost wake-up is a deadlock.
 pub fn wait_for<T>(mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>) -> T {
-    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    let alarm = Arc::new(Alarm::default());
+    let waker = Waker::from(Arc::clone(&alarm));
     let mut cx = Context::from_waker(&waker);
     loop {
         match poll(&mut cx) {
             Poll::Ready(value) => return value,
-            Poll::Pending => thread::park(),
+            Poll::Pending => {
+                let mut rang = alarm.rang.lock().unwrap();
+                while !*rang {
+                    rang = alarm.rings.wait(rang).unwrap();
+                }
+                *rang = false;
+            }
         }
     }
 }
