@@ -4,8 +4,9 @@ mod common;
 
 use common::{Gate, engine, outcome, value, watchdog};
 use layshaft::{Engine, Function, FunctionStats, JobError, Limits, Overflow, Priority, Retry, Shutdown};
+use std::panic::resume_unwind;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -307,4 +308,37 @@ fn what_is_timed_exactly_is_what_happened() {
     assert!(stats.run.quantile(1.0).unwrap() >= held_for && stats.run.sum() <= all, "{:?}", stats.run);
     // Two waited for the first one.
     assert!(stats.wait.sum() >= 2 * held_for && stats.wait.sum() <= 3 * all, "{:?}", stats.wait);
+}
+
+/// Others' panics do not hide what a caller has seen, nor pass for results.
+#[test]
+fn panics_elsewhere_hide_no_result() {
+    let _dog = watchdog("the jobs");
+    let engine = engine(2);
+    let odd = engine
+        .function("odd", |x: u32| {
+            if x % 2 == 0 {
+                resume_unwind(Box::new("even"))
+            }
+        })
+        .unwrap();
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                assert!(outcome(odd.submit(0).unwrap()).is_err());
+            }
+        });
+        for n in 1..=10_000 {
+            value(odd.submit(1).unwrap());
+            for _ in 0..200 {
+                let done = odd.stats().done;
+                if done != n {
+                    stop.store(true, Ordering::Relaxed);
+                    panic!("{done} are told as done of {n}");
+                }
+            }
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
 }

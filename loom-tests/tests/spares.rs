@@ -58,7 +58,7 @@ fn standing_by_against_the_drain() {
         leaver.start_search();
         sleeper.start_search();
         let leaver = thread::spawn(move || leaver.stand_by());
-        let sleeper = thread::spawn(move || sleeper.sleep_to_the_end());
+        let sleeper = thread::spawn(move || sleeper.idle_to_the_end());
         seat.drain();
         leaver.join().unwrap();
         sleeper.join().unwrap();

@@ -47,7 +47,7 @@ impl Counts {
     /// Jobs of a function that run, and that have ended.
     pub fn read(&self, function: &Function) -> (u64, u64) {
         let started = started(function, self.0.iter());
-        (started.running, started.ended)
+        (started.running, started.done)
     }
 
     pub fn turn_out(&self, worker: usize) {

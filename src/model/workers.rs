@@ -97,7 +97,7 @@ impl Steps {
     }
 
     /// A searcher falls asleep, again and again, until the engine ends; there is nothing to find.
-    pub fn sleep_to_the_end(&self) {
+    pub fn idle_to_the_end(&self) {
         while !matches!(self.0.fall_asleep(Duration::ZERO), Asleep::Ended) {}
     }
 }

@@ -90,13 +90,9 @@ impl Worker {
         }
     }
 
-    /// It has ended without a result that anybody wants.
+    /// It has ended without a result that anybody wants: how, is counted elsewhere.
     pub(crate) fn end_undone(&self) {
-        // SAFETY: runs, and so is not freed.
-        if let Some(core) = unsafe { self.running.get().function.as_ref() } {
-            core.count(|events| &events.undone, 1);
-        }
-        self.end();
+        self.suspend();
     }
 
     /// Counts jobs of the function that `begin` was given.

@@ -12,8 +12,6 @@ pub(crate) struct Events {
     pub(crate) completed: AtomicU64,
     /// Taken by consumers, and neither finished nor put back.
     pub(crate) taken: AtomicU64,
-    /// Ended on a worker with something else than a result that was wanted.
-    pub(crate) undone: AtomicU64,
     pub(crate) failed: AtomicU64,
     pub(crate) panicked: AtomicU64,
     pub(crate) cancelled: AtomicU64,
@@ -33,7 +31,6 @@ impl Events {
         Events {
             completed: zero(),
             taken: zero(),
-            undone: zero(),
             failed: zero(),
             panicked: zero(),
             cancelled: zero(),

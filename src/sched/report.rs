@@ -21,7 +21,7 @@ impl Core {
             name: self.name().to_owned(),
             queued: self.queued(tombstones),
             running: on_workers.running + read(|e| &e.taken),
-            done: on_workers.ended.saturating_sub(read(|e| &e.undone)) + read(|e| &e.completed),
+            done: on_workers.done + read(|e| &e.completed),
             failed: read(|e| &e.failed),
             panicked: read(|e| &e.panicked),
             cancelled: read(|e| &e.cancelled) + (tombstones + kept) as u64,

@@ -1,4 +1,4 @@
-//! How many jobs of a function run, and how many have: exact, for a few stores a batch to memory of the worker's own.
+//! How many jobs of a function run, and how many gave a result: exact, for a few stores a batch to memory of the worker's own.
 //!
 //! Each worker counts for the functions that it served last, in a few places; a function that comes to a place which
 //! another one has turns that one's count out, to a word in the function itself. A reader adds the word and the places
@@ -13,9 +13,9 @@ use std::ptr;
 
 /// Functions that a worker counts for at a time.
 const PLACES: usize = if crate::sync::IS_MODEL { 1 } else { 16 };
-/// A count is the jobs that have ended, in these units, and below that the jobs that run: a difference, where jobs began in
+/// A count is the jobs that are done, in these units, and below that the jobs that run: a difference, where jobs began in
 /// one place and end in another.
-const ENDED: u64 = 1 << 16;
+const DONE: u64 = 1 << 16;
 /// Looks of a reader at a place that keeps changing hands.
 const LOOKS: usize = 1000;
 
@@ -37,11 +37,11 @@ pub(crate) struct Tally<F> {
     version: AtomicU64,
 }
 
-/// Jobs of a function that were started, by whether they have ended.
+/// Jobs of a function that were started, and still run or gave their result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Started {
     pub(crate) running: u64,
-    pub(crate) ended: u64,
+    pub(crate) done: u64,
 }
 
 impl<F> Tally<F> {
@@ -51,13 +51,13 @@ impl<F> Tally<F> {
         self.add(1);
     }
 
-    /// It has ended. Before whoever waits for it is told, so that they find it counted.
+    /// It has given its result. Before whoever waits for it is told, so that they find it counted.
     #[inline(always)]
     pub(crate) fn end(&self) {
-        self.add(ENDED - 1);
+        self.add(DONE - 1);
     }
 
-    /// Jobs that count as running are not, for a while.
+    /// A job that counts as running does not: for a while, or it has ended without a result.
     pub(crate) fn suspend(&self) {
         self.add(u64::MAX);
     }
@@ -126,7 +126,7 @@ impl<'t, F> Batch<'t, F> {
             // A job that panics is counted by whoever reports it.
             let unfinished = usize::from(self.inside);
             let ended = self.started.get() - unfinished - self.counted;
-            self.tally.inspect(|tally| tally.add(ended as u64 * ENDED - (1 - unfinished as u64)));
+            self.tally.inspect(|tally| tally.add(ended as u64 * DONE - (1 - unfinished as u64)));
             self.open = false;
         }
     }
@@ -176,7 +176,7 @@ impl<F> Drop for Round<'_, F> {
         // A job that panics is counted by whoever reports it.
         let ended = taken - apart - self.untouched.unwrap_or(1);
         let runs = u64::from(self.untouched.is_some());
-        self.tally.inspect(|tally| tally.add((ended as u64 * ENDED).wrapping_sub(runs)));
+        self.tally.inspect(|tally| tally.add((ended as u64 * DONE).wrapping_sub(runs)));
     }
 }
 
@@ -263,9 +263,9 @@ pub(crate) fn started<'w, F: Counted + 'w>(
         spin_loop();
     }
     // More have ended than were started only where a reader was late: then none runs.
-    let running = (count % ENDED) as i16;
-    let ended = count.wrapping_sub(running as u64) / ENDED;
-    Started { running: u64::try_from(running).unwrap_or(0), ended }
+    let running = (count % DONE) as i16;
+    let done = count.wrapping_sub(running as u64) / DONE;
+    Started { running: u64::try_from(running).unwrap_or(0), done }
 }
 
 impl<F: Counted> Tallies<F> {
