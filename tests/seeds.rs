@@ -174,6 +174,15 @@ fn invariant_1_no_lost_wakeup() {
     }
 }
 
+/// With a timeout, a deadline, or neither.
+fn timed<A, R>(job: layshaft::Submit<'_, A, R>, which: u64, limit: Duration) -> layshaft::Submit<'_, A, R> {
+    match which {
+        0 => job.timeout(limit),
+        1 => job.deadline(limit),
+        _ => job,
+    }
+}
+
 /// Jobs with keys, times and a full queue, and consumers that complete, fail, lose and put back, against cancels: each handle
 /// hears of one end, and a completed job's listeners of its value.
 #[test]
@@ -196,10 +205,10 @@ fn invariant_2_one_outcome_whatever_races() {
                     jitter(&mut rng);
                     if choice == 2 {
                         completer.fail("meant");
-                    } else {
-                        completed.fetch_add(1, Ordering::SeqCst);
-                        completer.complete(n % 20);
+                        continue;
                     }
+                    completed.fetch_add(1, Ordering::SeqCst);
+                    completer.complete(n % 20);
                 }
             }
         }
@@ -210,11 +219,7 @@ fn invariant_2_one_outcome_whatever_races() {
         for n in 0..JOBS {
             let limit = Duration::from_micros(rng.below(300));
             let job = remote.job((n, live.token())).unique((n % 20).to_le_bytes());
-            let job = match rng.below(4) {
-                0 => job.timeout(limit),
-                1 => job.deadline(limit),
-                _ => job,
-            };
+            let job = timed(job, rng.below(4), limit);
             let (wakes, waker) = CountingWaker::pair();
             let mut handle = job.submit().unwrap();
             let polled = std::pin::Pin::new(&mut handle).poll(&mut Context::from_waker(&waker));
@@ -223,9 +228,7 @@ fn invariant_2_one_outcome_whatever_races() {
                 continue;
             }
             let is_cancelled = rng.one_in(8) && handle.cancel();
-            if !is_cancelled {
-                wakes.wait_for(1);
-            }
+            wakes.wait_for(usize::from(!is_cancelled));
             let end = outcome(handle);
             ends[usize::from(end.is_ok())] += 1;
             match end {
@@ -249,8 +252,8 @@ fn invariant_2_one_outcome_whatever_races() {
     });
     let heard: u64 = ends.iter().flatten().sum();
     let values: u64 = ends.iter().map(|ends| ends[1]).sum();
-    println!("{values} of {heard} ends were values, of {} completed jobs", completed.load(Ordering::SeqCst));
-    println!("{} were evicted", evicted.load(Ordering::SeqCst));
+    let [completed, evicted] = [completed, evicted].map(AtomicUsize::into_inner);
+    println!("{values} of {heard} ends were values, of {completed} completed jobs; {evicted} were evicted");
     assert_eq!((heard, remote.queued()), (3 * JOBS, 0));
     drop((engine, remote));
     live.assert_balanced();
