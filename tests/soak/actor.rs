@@ -22,8 +22,8 @@ const MOST_KEPT: usize = 40;
 const MOST_PULLED: usize = 4;
 
 pub(crate) struct Actor<const N: usize> {
-    round: Arc<Round<N>>,
-    rng: Rng,
+    pub(crate) round: Arc<Round<N>>,
+    pub(crate) rng: Rng,
     set: Set<N>,
     pub(crate) kept: Vec<Kept>,
     pulled: Vec<Pulled<Arg<N>, Reply>>,
@@ -165,6 +165,7 @@ pub(crate) fn finish<const N: usize>(round: &Round<N>, rng: &mut Rng, pulled: Pu
 
 fn complete<const N: usize>(round: &Round<N>, rng: &mut Rng, id: usize, completer: Completer<Reply>) {
     completer.progress(1, 1);
+    completer.data(b"part");
     let _ = (completer.is_cancelled(), completer.id());
     match rng.below(6) {
         0 => {
@@ -214,7 +215,7 @@ impl<const N: usize> Actor<N> {
         let round = Arc::clone(&self.round);
         let slot = round.pick(&mut self.rng);
         let depth = self.rng.below(3) as u8;
-        match self.rng.below(40) {
+        match self.rng.below(44) {
             0..=5 => round.send(&mut self.rng, &slot, depth),
             6..=11 => {
                 let kept = round.submit(&mut self.rng, &slot, depth, false);
@@ -237,9 +238,9 @@ impl<const N: usize> Actor<N> {
             29..=30 => self.change_set(&slot),
             31..=34 => self.control(&slot),
             35 if self.rng.one_in(4) => self.replace(engine),
-            36 => {
-                let _ = (slot.function.queued(), slot.function.is_closed(), engine.stats().functions);
-            }
+            36 | 40 => self.ask(engine),
+            41 => self.borrow(engine),
+            42 => self.as_they_come(),
             _ => {
                 if let Some(at) = self.pick_kept() {
                     round.detach(self.kept.swap_remove(at));
@@ -251,7 +252,7 @@ impl<const N: usize> Actor<N> {
         }
     }
 
-    fn pick_kept(&mut self) -> Option<usize> {
+    pub(crate) fn pick_kept(&mut self) -> Option<usize> {
         (!self.kept.is_empty()).then(|| self.rng.below(self.kept.len() as u64) as usize)
     }
 
@@ -352,7 +353,8 @@ impl<const N: usize> Actor<N> {
         if !slot.kind.is_limited() {
             return;
         }
-        match rng.below(8) {
+        match rng.below(9) {
+            8 => function.time_exactly(rng.one_in(2)),
             0 => function.pause(),
             1 => function.pause_until(Instant::now() + short(rng)),
             2..=3 => function.resume(),

@@ -9,10 +9,18 @@ mod common;
 
 mod actor;
 mod ledger;
+mod more;
 mod round;
 
+use common::alloc::{Counting, live_bytes};
 use common::{PATIENCE, rng, watchdog_for};
 use std::time::{Duration, Instant};
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// What the process keeps for later engines, in bytes, grows to this and no further: slots, pools, threads' caches.
+const KEPT: usize = 16 << 20;
 
 /// Names the round that fails.
 struct Round(u64);
@@ -42,6 +50,8 @@ fn soak() {
             _ => round::run::<700>(seed),
         };
         (jobs, ran, rounds) = (jobs + of_round, ran + of_them_ran, rounds + 1);
+        let kept = live_bytes();
+        assert!(kept <= KEPT, "{kept} bytes are kept after {rounds} rounds");
     }
-    println!("soak: {jobs} jobs in {rounds} rounds, {ran} ran");
+    println!("soak: {jobs} jobs in {rounds} rounds, {ran} ran; {} bytes are kept", live_bytes());
 }

@@ -98,6 +98,8 @@ impl<const N: usize> Round<N> {
         if rng.one_in(8) {
             let running = layshaft::current().unwrap();
             running.progress(1, 2);
+            running.data(b"part");
+            running.warning(b"it goes on");
             let _ = (running.is_cancelled(), running.id(), running.function());
             if rng.one_in(8) {
                 drop(running.engine());
