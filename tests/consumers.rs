@@ -4,7 +4,7 @@ mod common;
 
 use common::wake::CountingWaker;
 use common::{Live, PATIENCE, Tally, engine, outcome, value, watchdog};
-use layshaft::{ConsumerSet, Function, JobError, Shutdown};
+use layshaft::{ConsumerSet, Function, JobError, Limits, Shutdown};
 use std::sync::mpsc;
 use std::task::{Context, Waker};
 use std::thread;
@@ -334,6 +334,50 @@ fn a_shutdown_wakes_parked_sets() {
     engine.shutdown(Shutdown::Discard);
     wakes.iter().for_each(|wakes| wakes.wait_for(1));
     assert!(first.next().is_none() && second.next().is_none());
+}
+
+/// A closed function has a job that may not start yet: a set parks until it may, and until it is the end.
+#[test]
+fn a_closed_function_at_its_limit_parks_sets() {
+    let _watchdog = watchdog("the wakes");
+    let engine = engine(1);
+    let (function, set) = one_function(&engine);
+    function.set_limits(Limits::new().concurrency(1));
+    function.send_batch(0..2).unwrap();
+    let first = set.try_next().unwrap();
+    engine.remove("remote");
+    let wakes = parked(&set);
+    drop(first);
+    wakes.wait_for(1);
+    let second = set.next().unwrap();
+    let wakes = parked(&set);
+    drop(second);
+    wakes.wait_for(1);
+    assert!(is_ready(&set, Waker::noop()) && set.next().is_none());
+}
+
+/// A job that was taken may come back to a closed function: sets wait for it, and see the end when it cannot any more.
+#[test]
+fn a_taken_job_keeps_sets_of_a_closed_function() {
+    let _watchdog = watchdog("the wakes");
+    let engine = engine(1);
+    let (function, set) = one_function(&engine);
+    let handle = function.submit(1).unwrap();
+    let pulled = set.try_next().unwrap();
+    engine.remove("remote");
+    let wakes = parked(&set);
+    pulled.put_back();
+    wakes.wait_for(1);
+    let (arg, completer) = {
+        let pulled = set.try_next().expect("it was put back");
+        let wakes = parked(&set);
+        let taken = pulled.take();
+        wakes.wait_for(1);
+        taken
+    };
+    assert!(is_ready(&set, Waker::noop()) && set.next().is_none(), "it cannot be put back any more");
+    completer.complete(arg + 1);
+    assert_eq!(value(handle), 2);
 }
 
 /// Several threads pull through their own sets until the end: every job comes once.

@@ -9,6 +9,12 @@
 //! long as sets are parked. A wake-up is under way from the moment a set is taken off the list, the most recently parked
 //! first, until that set next pulls, parks again, or is dropped; then the rule is applied again, which passes on what
 //! the set did not use.
+//!
+//! # The end
+//! A set of closed functions parks, too, as long as a job may come: one that is queued and may not start yet, or one that
+//! was taken and may come back. It enters itself in the lists before it looks for that (a SeqCst read-modify-write again);
+//! the last taken job counts itself off by one before it looks at the lists. What else may come is in a managed queue or
+//! was discarded: whoever takes the last of it away wakes all sets.
 
 use crate::queue::managed::Entry;
 use crate::queue::priority::Priority;
@@ -16,7 +22,7 @@ use crate::quiet;
 use crate::sched::core::{Core, CoreRef, MANAGED, Recipe, Types, Vtable};
 use crate::sched::managed::{Desk, Kept};
 use crate::sched::run::{Discard, Inline, Lanes, Stored, is_inline};
-use crate::sync::{AtomicUsize, Mutex, Ordering, fence_heavy, load_after_rmw};
+use crate::sync::{AtomicUsize, Mutex, Ordering, fence_heavy, fence_light, load_after_rmw};
 use std::collections::{BTreeMap, VecDeque};
 use std::marker::PhantomData;
 use std::ptr::NonNull;
@@ -34,6 +40,38 @@ pub(super) struct Waiting {
     pub(super) lists: Mutex<Lists>,
     /// Each set that has the function has a clone, which counts it.
     pub(super) had: Arc<()>,
+}
+
+/// Keeps a function, and counts as one of its taken jobs.
+pub(super) struct Hold(CoreRef);
+
+impl Hold {
+    pub(super) fn new(core: &CoreRef) -> Hold {
+        // SAFETY: only functions without a body are pulled.
+        let waiting = unsafe { waiting(core) };
+        // Ordering: Relaxed, ordered before the job leaves its queue by the fence; pairs with `is_settled`.
+        waiting.taken.fetch_add(1, Ordering::Relaxed);
+        fence_light();
+        Hold(core.clone())
+    }
+
+    pub(super) fn core(&self) -> &CoreRef {
+        &self.0
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        // SAFETY: only functions without a body are pulled.
+        let waiting = unsafe { waiting(&self.0) };
+        // Ordering: SeqCst, before the looks at the parked sets and at the end of the lane; pairs with `poll_ready`, and
+        // with the close, which wakes sets that look at this then. A job that was put back was so under the lock under
+        // which `is_settled` looks; a finished one leaves nothing.
+        let was_last = waiting.taken.fetch_sub(1, Ordering::SeqCst) == 1;
+        if was_last && load_after_rmw(&waiting.parked) > 0 && self.0.lane.is_closed_after_rmw() {
+            wake_all(waiting);
+        }
+    }
 }
 
 pub(super) struct Lists {
@@ -175,14 +213,7 @@ impl<S: Stored, R> Untyped<S, R> {
     /// Wakes every set, so that those that wait for a next job see the end.
     unsafe fn closed(core: &Core) {
         // SAFETY: this vtable's core.
-        let waiting = unsafe { waiting(core) };
-        let sets = {
-            let mut lists = waiting.lists.lock();
-            // Ordering: Relaxed, under the lock; `announce` may not miss an increment, but a decrement.
-            waiting.parked.store(0, Ordering::Relaxed);
-            std::mem::take(&mut lists.parked)
-        };
-        sets.into_values().for_each(|set| set.rouse());
+        wake_all(unsafe { waiting(core) });
     }
 }
 
@@ -217,6 +248,31 @@ impl<S> Jobless<S> {
 pub(super) unsafe fn waiting(core: &Core) -> &Waiting {
     // SAFETY: `Jobless` starts with it, whatever its type.
     unsafe { &*core.body_ptr().cast::<Waiting>() }
+}
+
+/// Has every set look again.
+#[cold]
+fn wake_all(waiting: &Waiting) {
+    let sets = {
+        let mut lists = waiting.lists.lock();
+        // Ordering: Relaxed, under the lock; `announce` may not miss an increment, but a decrement.
+        waiting.parked.store(0, Ordering::Relaxed);
+        std::mem::take(&mut lists.parked)
+    };
+    sets.into_values().for_each(|set| set.rouse());
+}
+
+/// Whether the function is closed and nothing is queued. A job that was taken may still come back.
+pub(super) fn has_ended(core: &Core) -> bool {
+    // SAFETY: the vtable was made for this core.
+    core.lanes().all(|(_, lane)| lane.is_closed()) && unsafe { (core.vtable.is_empty)(core) }
+}
+
+/// Whether there is no job of the function to come any more.
+pub(super) fn is_over(core: &Core) -> bool {
+    // What would come back while jobs are discarded ends as cancelled.
+    // SAFETY: the vtable was made for this core.
+    has_ended(core) && (core.shared().phase.is_discarding() || unsafe { (core.vtable.is_settled)(core) })
 }
 
 /// Whether a set could take a job now.
