@@ -20,7 +20,7 @@ use crate::queue::managed::Entry;
 use crate::queue::priority::Priority;
 use crate::quiet;
 use crate::sched::core::{Core, CoreRef, MANAGED, Recipe, Types, Vtable};
-use crate::sched::managed::{Desk, Kept};
+use crate::sched::managed::{self, Desk, Kept};
 use crate::sched::run::{Discard, Inline, Lanes, Stored, is_inline};
 use crate::sync::{AtomicUsize, Mutex, Ordering, fence_heavy, fence_light, load_after_rmw};
 use std::collections::{BTreeMap, VecDeque};
@@ -189,10 +189,18 @@ impl<S: Stored, R> Untyped<S, R> {
         if !returned.iter().all(VecDeque::is_empty) || !unsafe { Lanes::<S>::is_settled(core) } {
             return false;
         }
-        // Between the look at the lane and that at the count; pairs with `Hold::new`.
-        fence_heavy();
-        // Ordering: Relaxed, after the fence; who puts a job back counts until after it had the lock.
-        own.waiting.taken.load(Ordering::Relaxed) == 0
+        let none_taken = || {
+            // Between the look at the lane and that at the count; pairs with `Hold::new`.
+            fence_heavy();
+            // Ordering: Relaxed, after the fence; who puts a job back counts until after it had the lock.
+            own.waiting.taken.load(Ordering::Relaxed) == 0
+        };
+        // Jobs of a managed function go back to its queue: the count is looked at under that lock, too.
+        // SAFETY: as above.
+        match unsafe { managed::desk::<S>(core) } {
+            Some(desk) => desk.read(|state| state.is_settled() && none_taken()),
+            None => none_taken(),
+        }
     }
 
     unsafe fn queued(core: &Core, priority: Priority) -> usize {
@@ -291,6 +299,9 @@ pub(super) fn has_takeable(core: &Core) -> bool {
 pub(crate) unsafe fn hand_returned_over<S: Stored, R>(core: &Core, desk: Desk<'_, S>) {
     // SAFETY: passed on.
     let own = unsafe { Untyped::<S, R>::own(core) };
+    // On their way they are in no queue.
+    // SAFETY: the caller refers to the core, so it is alive.
+    let _hold = Hold::new(&unsafe { CoreRef::keep(NonNull::from(core)) });
     for priority in Priority::ALL {
         let jobs = {
             // Who puts a job back looks at the flag under this lock.
