@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 
-use waiting::{Parking, SetState, apply_rule, has_takeable, waiting};
+use waiting::{Parking, SetState, apply_rule, has_takeable, is_over, waiting};
 
 /// The pull side of functions without a body. A connection that takes one job at a time, an idle worker process, a
 /// checkout: each is a set.
@@ -116,8 +116,8 @@ impl<A: Send + 'static, R: Send + 'static> ConsumerSet<A, R> {
         None
     }
 
-    /// Whether a job may be there, or every function has been closed; otherwise parks the set, and `cx` is woken when that
-    /// may have changed.
+    /// Whether a job may be there, or none will come any more (as where [`next`](Self::next) ends); otherwise parks the set,
+    /// and `cx` is woken when that may have changed.
     pub fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<()> {
         self.unpark();
         let members = self.members.lock();
@@ -141,7 +141,7 @@ impl<A: Send + 'static, R: Send + 'static> ConsumerSet<A, R> {
             unsafe { (function.core().vtable.retire)(function.core()) };
         }
         let functions = &members.functions;
-        let over = !functions.is_empty() && functions.iter().all(|f| f.core().lane.is_closed());
+        let over = !functions.is_empty() && functions.iter().all(|f| is_over(f.core()));
         if over || functions.iter().any(|f| has_takeable(f.core())) {
             drop(members);
             self.unpark();
@@ -150,7 +150,12 @@ impl<A: Send + 'static, R: Send + 'static> ConsumerSet<A, R> {
         Poll::Pending
     }
 
-    /// Waits for a job. `None` when every function of the set is closed and empty, and for a set without functions.
+    /// Waits for a job. `None` when every function of the set is closed and no job of them will come any more, and for a set
+    /// without functions.
+    ///
+    /// A job that was taken may still come: a [`Pulled`] can be put back, and where lost jobs run again
+    /// ([`Function::set_retry`]), or jobs have a key or a time, so may one whose completer is in use. This waits for all of
+    /// them, also for those that the caller holds. After a discard none comes back, and it does not wait.
     pub fn next(&self) -> Option<Pulled<A, R>> {
         let waker = Waker::from(Arc::new(Unpark(thread::current())));
         let mut cx = Context::from_waker(&waker);
@@ -168,9 +173,7 @@ impl<A: Send + 'static, R: Send + 'static> ConsumerSet<A, R> {
     }
 
     fn is_over(&self) -> bool {
-        let members = self.members.lock();
-        // SAFETY: the vtable was made for this core.
-        members.functions.iter().all(|f| f.core().lane.is_closed() && unsafe { (f.core().vtable.is_empty)(f.core()) })
+        self.members.lock().functions.iter().all(|f| is_over(f.core()))
     }
 }
 

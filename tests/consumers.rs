@@ -4,7 +4,7 @@ mod common;
 
 use common::wake::CountingWaker;
 use common::{Live, PATIENCE, Tally, engine, outcome, value, watchdog};
-use layshaft::{ConsumerSet, Function, JobError, Shutdown};
+use layshaft::{ConsumerSet, Function, JobError, Limits, Retry, Shutdown};
 use std::sync::mpsc;
 use std::task::{Context, Waker};
 use std::thread;
@@ -334,6 +334,104 @@ fn a_shutdown_wakes_parked_sets() {
     engine.shutdown(Shutdown::Discard);
     wakes.iter().for_each(|wakes| wakes.wait_for(1));
     assert!(first.next().is_none() && second.next().is_none());
+}
+
+/// A closed function has a job that may not start yet: a set parks until it may, and until it is the end.
+#[test]
+fn a_closed_function_at_its_limit_parks_sets() {
+    let _watchdog = watchdog("the wakes");
+    let engine = engine(1);
+    let (function, set) = one_function(&engine);
+    function.set_limits(Limits::new().concurrency(1));
+    function.send_batch(0..2).unwrap();
+    let first = set.try_next().unwrap();
+    engine.remove("remote");
+    let wakes = parked(&set);
+    drop(first);
+    wakes.wait_for(1);
+    let second = set.next().unwrap();
+    let wakes = parked(&set);
+    drop(second);
+    wakes.wait_for(1);
+    assert!(is_ready(&set, Waker::noop()) && set.next().is_none());
+}
+
+/// A job that was taken may come back to a closed function: sets wait for it, and see the end when it cannot any more.
+#[test]
+fn a_taken_job_keeps_sets_of_a_closed_function() {
+    let _watchdog = watchdog("the wakes");
+    let engine = engine(1);
+    let (function, set) = one_function(&engine);
+    let handle = function.submit(1).unwrap();
+    let pulled = set.try_next().unwrap();
+    engine.remove("remote");
+    let wakes = parked(&set);
+    pulled.put_back();
+    wakes.wait_for(1);
+    let (arg, completer) = {
+        let pulled = set.try_next().expect("it was put back");
+        let wakes = parked(&set);
+        let taken = pulled.take();
+        wakes.wait_for(1);
+        taken
+    };
+    assert!(is_ready(&set, Waker::noop()) && set.next().is_none(), "it cannot be put back any more");
+    completer.complete(arg + 1);
+    assert_eq!(value(handle), 2);
+}
+
+/// A job that is lost to one consumer during a drain runs again with another one, which waits for that.
+#[test]
+fn a_job_lost_after_the_close_goes_to_a_set_that_waits() {
+    let _watchdog = watchdog("the second attempt");
+    for is_lost in [true, false] {
+        let engine = engine(1);
+        let (function, first) = one_function(&engine);
+        function.set_retry(Retry::attempts(3));
+        let handle = function.submit(1).unwrap();
+        let pulled = first.try_next().unwrap();
+        engine.shutdown(Shutdown::Drain);
+        let second = engine.consumer_set();
+        second.add(&function);
+        let consumer = thread::spawn(move || {
+            let run = |pulled: layshaft::Pulled<u64, u64>| {
+                let (arg, completer) = pulled.take();
+                completer.complete(arg + 1);
+            };
+            std::iter::from_fn(|| second.next()).map(run).count()
+        });
+        // Whether it has parked by then or looks later makes no difference.
+        (0..1000).for_each(|_| thread::yield_now());
+        let (arg, completer) = pulled.take();
+        if is_lost {
+            drop(completer)
+        } else {
+            completer.complete(arg + 1)
+        }
+        assert_eq!(value(handle), 2);
+        assert_eq!(consumer.join().unwrap(), usize::from(is_lost));
+    }
+}
+
+/// After a discard nothing comes back: sets need not wait for jobs that were taken.
+#[test]
+fn a_discard_ends_next_though_a_job_is_taken() {
+    let _watchdog = watchdog("the end of next()");
+    let engine = engine(1);
+    let (function, set) = one_function(&engine);
+    function.set_retry(Retry::attempts(3));
+    let handle = function.submit(1).unwrap();
+    let queued = function.submit(2).unwrap();
+    let pulled = set.try_next().unwrap();
+    engine.remove("remote");
+    let waiting = engine.consumer_set();
+    waiting.add(&function);
+    queued.cancel();
+    let waiting = thread::spawn(move || waiting.next().is_none());
+    engine.shutdown(Shutdown::Discard);
+    assert!(waiting.join().unwrap());
+    drop(pulled);
+    assert!(matches!(outcome(handle), Err(JobError::Cancelled | JobError::Lost)));
 }
 
 /// Several threads pull through their own sets until the end: every job comes once.

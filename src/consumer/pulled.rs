@@ -18,7 +18,7 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::ptr::NonNull;
 
-use super::waiting::{Untyped, announce, has_returned, waiting};
+use super::waiting::{Hold, Untyped, announce, has_ended, has_returned};
 
 /// A job taken by a consumer set. Dropping it reports the job as lost.
 #[must_use = "dropping a pulled job reports it as lost"]
@@ -28,30 +28,6 @@ pub struct Pulled<A, R> {
     priority: Priority,
     completer: Completer<R>,
     hold: Hold,
-}
-
-/// Keeps a function, and counts as one of its taken jobs.
-struct Hold(CoreRef);
-
-impl Hold {
-    fn new(core: &CoreRef) -> Hold {
-        // SAFETY: only functions without a body are pulled.
-        let waiting = unsafe { waiting(core) };
-        // Ordering: Relaxed, ordered before the job leaves its queue by the fence; pairs with `is_settled`.
-        waiting.taken.fetch_add(1, Ordering::Relaxed);
-        fence_light();
-        Hold(core.clone())
-    }
-}
-
-impl Drop for Hold {
-    fn drop(&mut self) {
-        // SAFETY: only functions without a body are pulled.
-        let waiting = unsafe { waiting(&self.0) };
-        // Ordering: Relaxed, a job that was put back was so under the lock under which `is_settled` looks; a finished one
-        // leaves nothing.
-        waiting.taken.fetch_sub(1, Ordering::Relaxed);
-    }
 }
 
 impl<A: Send + 'static, R: Send + 'static> Pulled<A, R> {
@@ -65,6 +41,10 @@ impl<A: Send + 'static, R: Send + 'static> Pulled<A, R> {
 
     fn from_stored<S: Stored<Arg = A>>(core: &CoreRef, priority: Priority) -> Option<Self> {
         if core.lane(priority).is_none() && !has_returned(core) {
+            return None;
+        }
+        // Whoever looks for the end meanwhile would take the hold for a job that may come back.
+        if has_ended(core) {
             return None;
         }
         let hold = Hold::new(core);
@@ -121,7 +101,7 @@ impl<A: Send + 'static, R: Send + 'static> Pulled<A, R> {
 
     /// The name of the job's function.
     pub fn function(&self) -> &str {
-        self.hold.0.name()
+        self.hold.core().name()
     }
 
     /// How urgent the job was submitted.
@@ -156,7 +136,7 @@ impl<A: Send + 'static, R: Send + 'static> Pulled<A, R> {
     }
 
     fn return_stored<S: Stored<Arg = A>>(&mut self, slot: Option<NonNull<ResultSlot>>, stored: S) {
-        let core = &CoreRef::clone(&self.hold.0);
+        let core = &CoreRef::clone(self.hold.core());
         let control = slot.map_or_else(detached, NonNull::as_ptr);
         // SAFETY: the slab's slots live as long as the process.
         let slot = slot.map(|slot| unsafe { slot.as_ref() });
@@ -209,7 +189,7 @@ impl<A: Send + 'static, R: Send + 'static> Pulled<A, R> {
 
 impl<A, R> fmt::Debug for Pulled<A, R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Pulled").field("function", &self.hold.0.name()).finish_non_exhaustive()
+        f.debug_struct("Pulled").field("function", &self.hold.core().name()).finish_non_exhaustive()
     }
 }
 

@@ -9,14 +9,20 @@
 //! long as sets are parked. A wake-up is under way from the moment a set is taken off the list, the most recently parked
 //! first, until that set next pulls, parks again, or is dropped; then the rule is applied again, which passes on what
 //! the set did not use.
+//!
+//! # The end
+//! A set of closed functions parks, too, as long as a job may come: one that is queued and may not start yet, or one that
+//! was taken and may come back. It enters itself in the lists before it looks for that (a SeqCst read-modify-write again);
+//! the last taken job counts itself off by one before it looks at the lists. What else may come is in a managed queue or
+//! was discarded: whoever takes the last of it away wakes all sets.
 
 use crate::queue::managed::Entry;
 use crate::queue::priority::Priority;
 use crate::quiet;
 use crate::sched::core::{Core, CoreRef, MANAGED, Recipe, Types, Vtable};
-use crate::sched::managed::{Desk, Kept};
+use crate::sched::managed::{self, Desk, Kept};
 use crate::sched::run::{Discard, Inline, Lanes, Stored, is_inline};
-use crate::sync::{AtomicUsize, Mutex, Ordering, fence_heavy, load_after_rmw};
+use crate::sync::{AtomicUsize, Mutex, Ordering, fence_heavy, fence_light, load_after_rmw};
 use std::collections::{BTreeMap, VecDeque};
 use std::marker::PhantomData;
 use std::ptr::NonNull;
@@ -34,6 +40,38 @@ pub(super) struct Waiting {
     pub(super) lists: Mutex<Lists>,
     /// Each set that has the function has a clone, which counts it.
     pub(super) had: Arc<()>,
+}
+
+/// Keeps a function, and counts as one of its taken jobs.
+pub(super) struct Hold(CoreRef);
+
+impl Hold {
+    pub(super) fn new(core: &CoreRef) -> Hold {
+        // SAFETY: only functions without a body are pulled.
+        let waiting = unsafe { waiting(core) };
+        // Ordering: Relaxed, ordered before the job leaves its queue by the fence; pairs with `is_settled`.
+        waiting.taken.fetch_add(1, Ordering::Relaxed);
+        fence_light();
+        Hold(core.clone())
+    }
+
+    pub(super) fn core(&self) -> &CoreRef {
+        &self.0
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        // SAFETY: only functions without a body are pulled.
+        let waiting = unsafe { waiting(&self.0) };
+        // Ordering: SeqCst, before the looks at the parked sets and at the end of the lane; pairs with `poll_ready`, and
+        // with the close, which wakes sets that look at this then. A job that was put back was so under the lock under
+        // which `is_settled` looks; a finished one leaves nothing.
+        let was_last = waiting.taken.fetch_sub(1, Ordering::SeqCst) == 1;
+        if was_last && load_after_rmw(&waiting.parked) > 0 && self.0.lane.is_closed_after_rmw() {
+            wake_all(waiting);
+        }
+    }
 }
 
 pub(super) struct Lists {
@@ -151,10 +189,18 @@ impl<S: Stored, R> Untyped<S, R> {
         if !returned.iter().all(VecDeque::is_empty) || !unsafe { Lanes::<S>::is_settled(core) } {
             return false;
         }
-        // Between the look at the lane and that at the count; pairs with `Hold::new`.
-        fence_heavy();
-        // Ordering: Relaxed, after the fence; who puts a job back counts until after it had the lock.
-        own.waiting.taken.load(Ordering::Relaxed) == 0
+        let none_taken = || {
+            // Between the look at the lane and that at the count; pairs with `Hold::new`.
+            fence_heavy();
+            // Ordering: Relaxed, after the fence; who puts a job back counts until after it had the lock.
+            own.waiting.taken.load(Ordering::Relaxed) == 0
+        };
+        // Jobs of a managed function go back to its queue: the count is looked at under that lock, too.
+        // SAFETY: as above.
+        match unsafe { managed::desk::<S>(core) } {
+            Some(desk) => desk.read(|state| state.is_settled() && none_taken()),
+            None => none_taken(),
+        }
     }
 
     unsafe fn queued(core: &Core, priority: Priority) -> usize {
@@ -175,14 +221,7 @@ impl<S: Stored, R> Untyped<S, R> {
     /// Wakes every set, so that those that wait for a next job see the end.
     unsafe fn closed(core: &Core) {
         // SAFETY: this vtable's core.
-        let waiting = unsafe { waiting(core) };
-        let sets = {
-            let mut lists = waiting.lists.lock();
-            // Ordering: Relaxed, under the lock; `announce` may not miss an increment, but a decrement.
-            waiting.parked.store(0, Ordering::Relaxed);
-            std::mem::take(&mut lists.parked)
-        };
-        sets.into_values().for_each(|set| set.rouse());
+        wake_all(unsafe { waiting(core) });
     }
 }
 
@@ -219,6 +258,31 @@ pub(super) unsafe fn waiting(core: &Core) -> &Waiting {
     unsafe { &*core.body_ptr().cast::<Waiting>() }
 }
 
+/// Has every set look again.
+#[cold]
+fn wake_all(waiting: &Waiting) {
+    let sets = {
+        let mut lists = waiting.lists.lock();
+        // Ordering: Relaxed, under the lock; `announce` may not miss an increment, but a decrement.
+        waiting.parked.store(0, Ordering::Relaxed);
+        std::mem::take(&mut lists.parked)
+    };
+    sets.into_values().for_each(|set| set.rouse());
+}
+
+/// Whether the function is closed and nothing is queued. A job that was taken may still come back.
+pub(super) fn has_ended(core: &Core) -> bool {
+    // SAFETY: the vtable was made for this core.
+    core.lanes().all(|(_, lane)| lane.is_closed()) && unsafe { (core.vtable.is_empty)(core) }
+}
+
+/// Whether there is no job of the function to come any more.
+pub(super) fn is_over(core: &Core) -> bool {
+    // What would come back while jobs are discarded ends as cancelled.
+    // SAFETY: the vtable was made for this core.
+    has_ended(core) && (core.shared().phase.is_discarding() || unsafe { (core.vtable.is_settled)(core) })
+}
+
 /// Whether a set could take a job now.
 pub(super) fn has_takeable(core: &Core) -> bool {
     if core.flags() & MANAGED != 0 {
@@ -235,6 +299,9 @@ pub(super) fn has_takeable(core: &Core) -> bool {
 pub(crate) unsafe fn hand_returned_over<S: Stored, R>(core: &Core, desk: Desk<'_, S>) {
     // SAFETY: passed on.
     let own = unsafe { Untyped::<S, R>::own(core) };
+    // On their way they are in no queue.
+    // SAFETY: the caller refers to the core, so it is alive.
+    let _hold = Hold::new(&unsafe { CoreRef::keep(NonNull::from(core)) });
     for priority in Priority::ALL {
         let jobs = {
             // Who puts a job back looks at the flag under this lock.

@@ -421,6 +421,11 @@ impl Lane {
         Cursor(self.tail.load(Ordering::Acquire)).is_closed()
     }
 
+    /// The same for who has just done a SeqCst read-modify-write: it sees the close, or the closer sees that.
+    pub(crate) fn is_closed_after_rmw(&self) -> bool {
+        Cursor(load_after_rmw(&self.tail)).is_closed()
+    }
+
     /// Jobs reserved and not claimed. Exact when nobody pushes or claims meanwhile.
     pub(crate) fn len<S>(&self) -> usize {
         // Ordering: Relaxed, a figure for people; the head is read first so that it cannot overtake the tail.

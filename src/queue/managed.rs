@@ -259,6 +259,11 @@ impl<S> State<S> {
         self.total() + self.in_hand == 0
     }
 
+    /// Whether no job is queued or will be: one with a record may be run again, or be told of.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.closed && self.is_empty() && !self.records.has_any()
+    }
+
     /// Including those that have ended and lie there.
     fn total(&self) -> usize {
         self.jobs.iter().map(VecDeque::len).sum::<usize>() + self.delayed.len()

@@ -131,7 +131,7 @@ pub(crate) struct Vtable {
     pub(crate) queued: unsafe fn(&Core, Priority) -> usize,
     /// Drops the body.
     pub(crate) drop_body: unsafe fn(*mut ()),
-    /// The lanes were closed: tells whoever waits for jobs.
+    /// The lanes were closed, or were before and nothing may come any more: tells whoever waits for jobs.
     pub(crate) closed: unsafe fn(&Core),
     /// Of a managed function, see `managed::Kept`.
     pub(crate) managed: ManagedVtable,

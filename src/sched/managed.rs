@@ -133,6 +133,10 @@ impl<'c, S: Stored> Desk<'c, S> {
             inner.armed = None;
             self.core.shared().timer.forget(self.core);
         }
+        let is_over = self.core.flags() & PULLED != 0 && inner.state.is_closed() && {
+            // What comes back while jobs are discarded ends as cancelled.
+            inner.state.is_settled() || (self.core.shared().phase.is_discarding() && inner.state.is_empty())
+        };
         drop(inner);
         if is_waited_for {
             self.managed.room.notify_all();
@@ -143,6 +147,10 @@ impl<'c, S: Stored> Desk<'c, S> {
         if wakes {
             // SAFETY: the vtable was made for this core.
             unsafe { (self.core.vtable.announce)(self.core) };
+        }
+        if is_over {
+            // SAFETY: the vtable was made for this core.
+            unsafe { (self.core.vtable.closed)(self.core) };
         }
         self.tell(ends)
     }

@@ -169,11 +169,11 @@ impl<S: Stored> Lanes<S> {
         Self::are_empty(core) && none_kept()
     }
 
-    /// Whether nothing is queued or will be, once the lanes are closed: a job with a record may be run again, or be told of.
+    /// Whether nothing is queued or will be, once the function is closed.
     pub(crate) unsafe fn is_settled(core: &Core) -> bool {
         // SAFETY: this vtable's core.
         let desk = unsafe { desk::<S>(core) };
-        Self::are_empty(core) && desk.is_none_or(|desk| desk.read(|state| state.is_empty() && !state.records.has_any()))
+        Self::are_empty(core) && desk.is_none_or(|desk| desk.read(State::is_settled))
     }
 
     /// The lanes alone.

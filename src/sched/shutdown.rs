@@ -313,10 +313,12 @@ impl Shared {
             self.phase.discarded(n);
             // SAFETY: as above.
             if unsafe { (core.vtable.is_empty)(core) } {
-                return;
+                break;
             }
             yield_now();
         }
+        // SAFETY: as above.
+        unsafe { (core.vtable.closed)(core) };
     }
 
     /// Empties a worker's deque.
