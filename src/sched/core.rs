@@ -345,7 +345,7 @@ impl Core {
 }
 
 impl Counted for Core {
-    fn count(&self) -> &AtomicU64 {
+    fn turned_out(&self) -> &[AtomicU64; 2] {
         &self.lane.served
     }
 
