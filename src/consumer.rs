@@ -12,6 +12,7 @@ pub(crate) use waiting::{hand_returned_over, without_body};
 use crate::function::Function;
 use crate::queue::priority::Priority;
 use crate::sched::core::CoreRef;
+use crate::sched::worker::Worker;
 use crate::sync::{AtomicU64, Mutex, Ordering, global};
 use std::fmt;
 use std::sync::Arc;
@@ -167,7 +168,7 @@ impl<A: Send + 'static, R: Send + 'static> ConsumerSet<A, R> {
                 return None;
             }
             if self.poll_ready(&mut cx).is_pending() {
-                thread::park();
+                park();
             }
         }
     }
@@ -213,6 +214,14 @@ impl<A, R> fmt::Debug for ConsumerSet<A, R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ConsumerSet").field("functions", &self.members.lock().functions.len()).finish()
     }
+}
+
+/// Parks the thread; inside a job, with a spare in its worker's place: others than the workers may be those who wake it.
+fn park() {
+    Worker::with_current(|worker| {
+        let _blocked = worker.and_then(|worker| worker.block(true));
+        thread::park();
+    });
 }
 
 /// Wakes a thread that waits in `next`.

@@ -434,6 +434,25 @@ fn a_discard_ends_next_though_a_job_is_taken() {
     assert!(matches!(outcome(handle), Err(JobError::Cancelled | JobError::Lost)));
 }
 
+/// While a job waits for a consumer's job, another thread has its place.
+#[test]
+fn next_inside_a_job_keeps_no_worker() {
+    let _watchdog = watchdog("the job behind the one that waits");
+    let engine = engine(1);
+    let (function, set) = one_function(&engine);
+    let puller = engine
+        .function("puller", move |()| {
+            let (arg, completer) = set.next().unwrap().take();
+            completer.complete(arg + 1);
+        })
+        .unwrap();
+    let feeder = engine.function("feeder", move |arg: u64| function.submit(arg).unwrap()).unwrap();
+    let pulled = puller.submit(()).unwrap();
+    let fed = feeder.submit(7).unwrap();
+    assert_eq!(value(value(fed)), 8);
+    value(pulled);
+}
+
 /// Several threads pull through their own sets until the end: every job comes once.
 #[test]
 fn many_sets_share_the_work() {
