@@ -574,7 +574,8 @@ impl<S> State<S> {
     pub(crate) fn run_again(&mut self, job: InHand<S>, again: Option<S>, ends: &mut Ends<S>) {
         self.in_hand -= 1;
         let InHand { record, priority, stored, delay, .. } = job;
-        let entry = Entry { record, again, ..Entry::new(detached(), stored) };
+        let stamp = self.exact.then(clock::now);
+        let entry = Entry { record, again, stamp, ..Entry::new(detached(), stored) };
         if self.records.get(record).is_none() {
             // Its deadline has passed meanwhile, and was told.
             ends.unused.push(entry.stored);
