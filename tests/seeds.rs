@@ -245,7 +245,7 @@ fn invariant_2_one_outcome_whatever_races() {
         ends
     };
     let ends = thread::scope(|scope| {
-        [1, 2].map(|seed| scope.spawn(move || consume(seed)));
+        let _ = [1, 2].map(|seed| scope.spawn(move || consume(seed)));
         let submitters = [3, 4, 5].map(|seed| scope.spawn(move || submit(seed)));
         let ends = submitters.map(thread::ScopedJoinHandle::join);
         engine.remove("remote");
