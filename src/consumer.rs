@@ -12,6 +12,7 @@ pub(crate) use waiting::{hand_returned_over, without_body};
 use crate::function::Function;
 use crate::queue::priority::Priority;
 use crate::sched::core::CoreRef;
+use crate::sched::worker::Worker;
 use crate::sync::{AtomicU64, Mutex, Ordering, global};
 use std::fmt;
 use std::sync::Arc;
@@ -31,7 +32,8 @@ pub struct ConsumerSet<A, R> {
 }
 
 struct Members<A, R> {
-    functions: Vec<Member<A, R>>,
+    /// Shared with those who pull: that meets cancelled jobs, and drops are others' code, which may use the set.
+    functions: Arc<Vec<Arc<Member<A, R>>>>,
     /// Where the next look starts.
     cursor: usize,
 }
@@ -57,7 +59,7 @@ global! {
 impl<A: Send + 'static, R: Send + 'static> ConsumerSet<A, R> {
     pub(crate) fn new() -> Self {
         ConsumerSet {
-            members: Mutex::new(Members { functions: Vec::new(), cursor: 0 }),
+            members: Mutex::new(Members { functions: Arc::default(), cursor: 0 }),
             state: Arc::new(SetState { inner: Mutex::new(Parking::default()) }),
         }
     }
@@ -77,7 +79,8 @@ impl<A: Send + 'static, R: Send + 'static> ConsumerSet<A, R> {
         if members.functions.iter().all(|f| f.core().as_ptr() != core.as_ptr()) {
             // SAFETY: checked above.
             let has = Arc::clone(&unsafe { waiting(core) }.had);
-            members.functions.push(Member { function: function.clone(), _has: has });
+            let member = Member { function: function.clone(), _has: has };
+            Arc::make_mut(&mut members.functions).push(Arc::new(member));
         }
         drop(members);
         // A set that is parked is not on the new function's list: it parks anew.
@@ -88,7 +91,12 @@ impl<A: Send + 'static, R: Send + 'static> ConsumerSet<A, R> {
     pub fn remove(&self, function: &Function<A, R>) {
         let core = function.core().as_ptr();
         self.unpark();
-        self.members.lock().functions.retain(|f| f.core().as_ptr() != core);
+        let mut members = self.members.lock();
+        let (left, kept) = members.functions.iter().cloned().partition(|f| f.core().as_ptr() == core);
+        let before = std::mem::replace(&mut members.functions, Arc::new(kept));
+        drop(members);
+        // Without the lock: the last to know a function drops its jobs.
+        let _: (Vec<_>, _) = (left, before);
         self.state.rouse();
     }
 
@@ -102,13 +110,16 @@ impl<A: Send + 'static, R: Send + 'static> ConsumerSet<A, R> {
     }
 
     fn pull(&self) -> Option<Pulled<A, R>> {
-        let mut members = self.members.lock();
-        let n = members.functions.len();
+        let (functions, cursor) = {
+            let members = self.members.lock();
+            (Arc::clone(&members.functions), members.cursor)
+        };
+        let n = functions.len();
         for priority in Priority::ALL {
             for i in 0..n {
-                let at = (members.cursor + i) % n;
-                if let Some(job) = Pulled::from(members.functions[at].core(), priority) {
-                    members.cursor = at + 1;
+                let at = (cursor + i) % n;
+                if let Some(job) = Pulled::from(functions[at].core(), priority) {
+                    self.members.lock().cursor = at + 1;
                     return Some(job);
                 }
             }
@@ -120,15 +131,18 @@ impl<A: Send + 'static, R: Send + 'static> ConsumerSet<A, R> {
     /// and `cx` is woken when that may have changed.
     pub fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<()> {
         self.unpark();
+        // Cloned and dropped without a lock: wakers are others' code.
+        let waker = cx.waker().clone();
+        let _before;
         let members = self.members.lock();
         // Ordering: Relaxed, only uniqueness and growth matter.
         let ticket = TICKETS.fetch_add(1, Ordering::Relaxed);
         {
             let mut parking = self.state.inner.lock();
-            parking.waker = Some(cx.waker().clone());
+            _before = parking.waker.replace(waker);
             parking.ticket = Some(ticket);
         }
-        for function in &members.functions {
+        for function in members.functions.iter() {
             // SAFETY: only functions without a body are added.
             let waiting = unsafe { waiting(function.core()) };
             let mut lists = waiting.lists.lock();
@@ -136,7 +150,7 @@ impl<A: Send + 'static, R: Send + 'static> ConsumerSet<A, R> {
             // Ordering: SeqCst, before the look at the lane below; pairs with `announce`.
             waiting.parked.fetch_add(1, Ordering::SeqCst);
         }
-        for function in &members.functions {
+        for function in members.functions.iter() {
             // SAFETY: the vtable was made for this core.
             unsafe { (function.core().vtable.retire)(function.core()) };
         }
@@ -167,7 +181,7 @@ impl<A: Send + 'static, R: Send + 'static> ConsumerSet<A, R> {
                 return None;
             }
             if self.poll_ready(&mut cx).is_pending() {
-                thread::park();
+                park();
             }
         }
     }
@@ -213,6 +227,14 @@ impl<A, R> fmt::Debug for ConsumerSet<A, R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ConsumerSet").field("functions", &self.members.lock().functions.len()).finish()
     }
+}
+
+/// Parks the thread; inside a job, with a spare in its worker's place: others than the workers may be those who wake it.
+fn park() {
+    Worker::with_current(|worker| {
+        let _blocked = worker.and_then(|worker| worker.block(true));
+        thread::park();
+    });
 }
 
 /// Wakes a thread that waits in `next`.

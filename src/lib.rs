@@ -87,7 +87,7 @@ pub use queue::priority::Priority;
 pub use queue::retry::{DeadJob, Retry};
 pub use queue::update::Update;
 pub use running::{Running, current};
-pub use sched::shutdown::{Drained, Shutdown};
+pub use sched::shutdown::{Drained, Left, Shutdown};
 pub use scope::Scope;
 pub use stats::{FunctionStats, Histogram, Queued, Stats, WorkerStats};
 pub use submit::Submit;

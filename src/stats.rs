@@ -74,6 +74,8 @@ pub struct FunctionStats {
     /// Jobs that run now: on workers, also while they wait for others, or in the hands of consumers. A job whose time is up
     /// counts until its body returns.
     pub running: u64,
+    /// Of these, the ones whose end was told already, for their time was up, or that run again meanwhile.
+    pub late: u64,
     /// Jobs that gave their result.
     pub done: u64,
     /// Jobs whose consumer reported a failure.
@@ -104,9 +106,9 @@ pub struct FunctionStats {
 }
 
 impl FunctionStats {
-    /// Jobs that were accepted: queued, running and ended ones.
+    /// Jobs that were accepted: queued, running and ended ones. Each once, so without the [`late`](Self::late) ones.
     pub fn accepted(&self) -> u64 {
-        self.queued.total() as u64 + self.running + self.ended()
+        self.queued.total() as u64 + self.running.saturating_sub(self.late) + self.ended()
     }
 
     /// Jobs that have ended, in whatever way.

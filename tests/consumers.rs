@@ -5,7 +5,7 @@ mod common;
 use common::wake::CountingWaker;
 use common::{Live, PATIENCE, Tally, engine, outcome, value, watchdog};
 use layshaft::{ConsumerSet, Function, JobError, Limits, Retry, Shutdown};
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::task::{Context, Waker};
 use std::thread;
 
@@ -432,6 +432,57 @@ fn a_discard_ends_next_though_a_job_is_taken() {
     assert!(waiting.join().unwrap());
     drop(pulled);
     assert!(matches!(outcome(handle), Err(JobError::Cancelled | JobError::Lost)));
+}
+
+/// While a job waits for a consumer's job, another thread has its place.
+#[test]
+fn next_inside_a_job_keeps_no_worker() {
+    let _watchdog = watchdog("the job behind the one that waits");
+    let engine = engine(1);
+    let (function, set) = one_function(&engine);
+    let puller = engine
+        .function("puller", move |()| {
+            let (arg, completer) = set.next().unwrap().take();
+            completer.complete(arg + 1);
+        })
+        .unwrap();
+    let feeder = engine.function("feeder", move |arg: u64| function.submit(arg).unwrap()).unwrap();
+    let pulled = puller.submit(()).unwrap();
+    let fed = feeder.submit(7).unwrap();
+    assert_eq!(value(value(fed)), 8);
+    value(pulled);
+}
+
+/// The drop of an argument, a result or a waker uses the set that meets it.
+#[test]
+fn what_a_set_drops_may_use_it() {
+    struct Uses(Option<Arc<ConsumerSet<Uses, u64>>>);
+    impl Drop for Uses {
+        fn drop(&mut self) {
+            if let Some(set) = self.0.take() {
+                assert!(set.try_next().is_none());
+                assert!(set.poll_ready(&mut Context::from_waker(Waker::noop())).is_pending());
+            }
+        }
+    }
+    impl std::task::Wake for Uses {
+        fn wake(self: Arc<Self>) {}
+    }
+    let _watchdog = watchdog("the drop");
+    let engine = engine(1);
+    let set = Arc::new(engine.consumer_set());
+    for is_managed in [false, true] {
+        let function = engine.consumer::<Uses, u64>(if is_managed { "managed" } else { "plain" }).unwrap();
+        set.add(&function);
+        let job = function.job(Uses(Some(Arc::clone(&set))));
+        let job = if is_managed { job.timeout(PATIENCE) } else { job };
+        assert!(job.submit().unwrap().cancel());
+        assert!(set.try_next().is_none());
+    }
+    let waker = Waker::from(Arc::new(Uses(Some(Arc::clone(&set)))));
+    assert!(set.poll_ready(&mut Context::from_waker(&waker)).is_pending());
+    drop(waker);
+    assert!(set.poll_ready(&mut Context::from_waker(Waker::noop())).is_pending());
 }
 
 /// Several threads pull through their own sets until the end: every job comes once.

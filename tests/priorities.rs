@@ -288,3 +288,34 @@ fn stress() {
     assert!(engine.shutdown(Shutdown::Drain).complete);
     assert_eq!((done.count(), done.sum()), (n, n * (n - 1) / 2));
 }
+
+/// What a worker has claimed and not started comes before low jobs of others.
+#[test]
+fn claimed_normal_jobs_before_low_ones() {
+    let _watch = watchdog("the low jobs");
+    let (log, stuck, busy) = (Log::default(), Gate::new(), Gate::new());
+    let engine = engine(2);
+    let pass = busy.clone();
+    let blocker = engine.function("blocker", move |_: u32| pass.pass()).unwrap();
+    let (pass, notes) = (stuck.clone(), Arc::clone(&log));
+    let normal = engine.function("normal", move |n: u32| {
+        if n == 0 {
+            pass.pass();
+        }
+        notes.lock().unwrap().push(format!("n{n}"));
+    });
+    let (normal, low) = (normal.unwrap(), noting(&engine, "low", &log));
+    blocker.send(0).unwrap();
+    busy.wait_entered(1);
+    normal.send_batch(0..20).unwrap();
+    stuck.wait_entered(1);
+    (0..3).for_each(|n| send(&low, Low, n));
+    busy.open();
+    while noted(&log).len() < 22 {
+        thread::yield_now();
+    }
+    stuck.open();
+    assert!(engine.shutdown(Shutdown::Drain).complete);
+    let order = noted(&log);
+    assert!(order[..19].iter().all(|name| name.starts_with('n')), "a low one came first: {order:?}");
+}

@@ -227,14 +227,16 @@ fn invariant_2_one_outcome_whatever_races() {
                 ends[usize::from(end.is_ok())] += 1;
                 continue;
             }
-            let is_cancelled = rng.one_in(8) && handle.cancel();
+            let has_asked = rng.one_in(8);
+            let is_cancelled = has_asked && handle.cancel();
             wakes.wait_for(usize::from(!is_cancelled));
             let end = outcome(handle);
             ends[usize::from(end.is_ok())] += 1;
             match end {
                 Ok(key) => assert!(key == n % 20 && !is_cancelled),
                 Err(error) => {
-                    assert_eq!(matches!(error, JobError::Cancelled), is_cancelled);
+                    // Who asked in vain is heard when the job is put back.
+                    assert!(if matches!(error, JobError::Cancelled) { has_asked } else { !is_cancelled });
                     evicted.fetch_add(usize::from(matches!(error, JobError::Evicted)), Ordering::SeqCst);
                 }
             }
@@ -243,12 +245,11 @@ fn invariant_2_one_outcome_whatever_races() {
         ends
     };
     let ends = thread::scope(|scope| {
-        let consumers = [1, 2].map(|seed| scope.spawn(move || consume(seed)));
+        let _ = [1, 2].map(|seed| scope.spawn(move || consume(seed)));
         let submitters = [3, 4, 5].map(|seed| scope.spawn(move || submit(seed)));
-        let ends = submitters.map(|thread| thread.join().unwrap());
+        let ends = submitters.map(thread::ScopedJoinHandle::join);
         engine.remove("remote");
-        consumers.into_iter().for_each(|thread| thread.join().unwrap());
-        ends
+        ends.map(Result::unwrap)
     });
     let heard: u64 = ends.iter().flatten().sum();
     let values: u64 = ends.iter().map(|ends| ends[1]).sum();

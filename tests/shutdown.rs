@@ -470,3 +470,29 @@ fn a_discard_against_the_last_worker() {
         assert_eq!((handle.is_finished(), remote.queued()), (true, 0), "round {round}");
     }
 }
+
+/// What consumers have not finished is told: an end does not wait for them.
+#[test]
+fn what_is_left_for_consumers_is_told() {
+    let _watchdog = watchdog("the end");
+    for mode in [Shutdown::Drain, Shutdown::Discard] {
+        let engine = engine(1);
+        let [gone, busy] = ["gone", "busy"].map(|name| engine.consumer::<u64, u64>(name).unwrap());
+        let _idle = engine.consumer::<u64, u64>("idle").unwrap();
+        let set = engine.consumer_set();
+        set.add(&busy);
+        let handle = gone.submit(1).unwrap();
+        busy.send_batch(0..3).unwrap();
+        let pulled = set.try_next().unwrap();
+        engine.remove("gone");
+        let drained = engine.shutdown(mode);
+        let is_drain = mode == Shutdown::Drain;
+        assert!(drained.complete && drained.running.is_empty());
+        assert_eq!(drained.discarded, if is_drain { 0 } else { 3 });
+        let left: Vec<_> = drained.left.iter().map(|left| (&*left.function, left.queued, left.pulled)).collect();
+        assert_eq!(left, if is_drain { vec![("busy", 2, 1), ("gone", 1, 0)] } else { vec![("busy", 0, 1)] });
+        pulled.take().1.complete(0);
+        drop((gone, set, engine));
+        assert!(matches!(outcome(handle), Err(JobError::Cancelled)));
+    }
+}

@@ -516,3 +516,33 @@ fn stress() {
         drop(engine);
     }
 }
+
+/// The drop of a body, on the last thread of its engine, waits for a job of another engine.
+#[test]
+fn a_body_that_waits_when_it_is_dropped() {
+    struct AtEnd(layshaft::Function<u64, u64>, std::sync::mpsc::Sender<u64>);
+    impl Drop for AtEnd {
+        fn drop(&mut self) {
+            self.1.send(self.0.call(7).unwrap()).unwrap();
+        }
+    }
+    let _watch = watchdog("the drop");
+    let (ending, other) = (engine(1, 1), engine(1, 1));
+    let slow = other.function("slow", |n: u64| {
+        // Longer than a wait spins.
+        let began = Instant::now();
+        while began.elapsed() < Duration::from_millis(5) {
+            thread::yield_now();
+        }
+        n
+    });
+    let (told, tells) = std::sync::mpsc::channel();
+    let at_end = AtEnd(slow.unwrap(), told);
+    let body = move |n: u64| {
+        let _ = &at_end;
+        n
+    };
+    drop(ending.function("body", body).unwrap());
+    assert!(ending.shutdown(Shutdown::Drain).complete);
+    assert_eq!(tells.recv(), Ok(7));
+}

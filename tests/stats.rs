@@ -342,3 +342,91 @@ fn panics_elsewhere_hide_no_result() {
         stop.store(true, Ordering::Relaxed);
     });
 }
+
+/// A job whose time is up is one job, though its body or its consumer goes on; likewise one that runs again meanwhile.
+#[test]
+fn late_jobs_are_counted_once() {
+    let _dog = watchdog("the jobs");
+    let engine = engine(2);
+    let gate = Gate::new();
+    let pass = gate.clone();
+    let held = engine.function("held", move |_: u32| pass.pass()).unwrap();
+    let late = held.job(0).timeout(Duration::from_millis(1)).submit().unwrap();
+    gate.wait_entered(1);
+    assert!(matches!(outcome(late), Err(JobError::TimedOut)));
+    let stats = held.stats();
+    assert_eq!((stats.running, stats.late, stats.timed_out, stats.accepted()), (1, 1, 1, 1));
+    held.set_retry(Retry::attempts(2).timeouts(true));
+    let twice = held.job(1).timeout(Duration::from_millis(1)).submit().unwrap();
+    gate.wait_entered(2);
+    // Both attempts are late, and the next one waits for a worker.
+    while (held.stats().late, held.stats().queued.total()) != (2, 1) {
+        thread::yield_now();
+    }
+    assert_eq!(held.stats().accepted(), 2);
+    gate.open();
+    assert!(matches!(outcome(twice), Ok(()) | Err(JobError::TimedOut)));
+
+    let remote = engine.consumer::<u32, u32>("remote").unwrap();
+    let set = engine.consumer_set();
+    set.add(&remote);
+    let ends: [fn(layshaft::Pulled<u32, u32>); 4] =
+        [|pulled| pulled.take().1.complete(1), |pulled| pulled.take().1.fail("no"), drop, layshaft::Pulled::put_back];
+    for (n, end) in (1..).zip(ends) {
+        let late = remote.job(1).timeout(Duration::from_millis(1)).submit().unwrap();
+        let pulled = set.try_next().unwrap();
+        assert!(matches!(outcome(late), Err(JobError::TimedOut)));
+        let stats = remote.stats();
+        assert_eq!((stats.running, stats.late, stats.timed_out, stats.accepted()), (1, 1, n, n));
+        end(pulled);
+        let stats = remote.stats();
+        assert_eq!((stats.running, stats.late, stats.timed_out, stats.accepted()), (0, 0, n, n));
+    }
+    assert!(engine.shutdown(Shutdown::Drain).complete);
+    let stats = held.stats();
+    assert_eq!((stats.running, stats.late, stats.accepted(), stats.ended()), (0, 0, 2, 2));
+}
+
+/// Each start is a wait and a run, however it ends.
+#[test]
+fn every_start_is_timed() {
+    let _dog = watchdog("the jobs");
+    let engine = engine(1);
+    let odd = engine
+        .function("odd", |x: u32| {
+            if x % 2 == 0 {
+                resume_unwind(Box::new("even"))
+            }
+        })
+        .unwrap();
+    odd.time_exactly(true);
+    (0..10).for_each(|x| _ = outcome(odd.submit(x).unwrap()));
+    (0..10).for_each(|x| _ = outcome(odd.job(x).timeout(Duration::from_secs(60)).submit().unwrap()));
+    odd.set_retry(Retry::attempts(3).panics(true));
+    assert!(outcome(odd.submit(0).unwrap()).is_err());
+
+    let remote = engine.consumer::<u32, u32>("remote").unwrap();
+    let set = engine.consumer_set();
+    set.add(&remote);
+    remote.time_exactly(true);
+    let all = |terms: &dyn Fn() -> layshaft::JobHandle<u32>| {
+        let before = remote.stats();
+        let handles: Vec<_> = (0..4).map(|_| terms()).collect();
+        set.try_next().unwrap().put_back();
+        let next = || set.try_next().unwrap().take().1;
+        next().complete(1);
+        next().fail("no");
+        drop(next());
+        set.try_next().unwrap().put_back();
+        next().complete(1);
+        handles.into_iter().for_each(|handle| _ = outcome(handle));
+        let after = remote.stats();
+        (after.wait.count() - before.wait.count(), after.run.count() - before.run.count())
+    };
+    assert_eq!(all(&|| remote.submit(1).unwrap()), (6, 6));
+    assert_eq!(all(&|| remote.job(1).timeout(Duration::from_secs(60)).submit().unwrap()), (6, 6));
+
+    assert!(engine.shutdown(Shutdown::Drain).complete);
+    let stats = odd.stats();
+    assert_eq!((stats.wait.count(), stats.run.count()), (23, 23));
+}

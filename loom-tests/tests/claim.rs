@@ -5,6 +5,7 @@ use layshaft::model::queues::Claims;
 use layshaft_loom_tests::{Threads, explore};
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
+use loom::sync::atomic::{AtomicBool, Ordering};
 use loom::thread;
 
 /// Jobs that count their starts; a cell each, so that two starts are a race as well.
@@ -122,6 +123,33 @@ fn revoked_from_the_revoker() {
         own(&first, &jobs, 0, 0, 4);
         middle.join().unwrap();
         last.join().unwrap();
+        jobs.check();
+    });
+}
+
+/// A lot of which every job was started has none left, whichever claim its worker opens next.
+#[test]
+fn nothing_is_left_of_what_was_started() {
+    explore("claim, what is left", Threads::Two, || {
+        let (claims, jobs, told) = (Arc::new(Claims::new()), Jobs::new(4), Arc::new(AtomicBool::new(false)));
+        let owner = {
+            let (claims, jobs, told) = (Arc::clone(&claims), Arc::clone(&jobs), Arc::clone(&told));
+            thread::spawn(move || {
+                let mut open = claims.open(0, 0, 1);
+                jobs.start(claims.start(&mut open).unwrap());
+                told.store(true, Ordering::Release);
+                claims.close();
+                let mut open = claims.open(1, 1, 3);
+                while let Some(i) = claims.start(&mut open) {
+                    jobs.start(i);
+                }
+                claims.close();
+            })
+        };
+        if told.load(Ordering::Acquire) {
+            assert_eq!(claims.unstarted(0), 0, "jobs of the next claim pass for those of the one before");
+        }
+        owner.join().unwrap();
         jobs.check();
     });
 }

@@ -138,6 +138,8 @@ impl<A: Send + 'static, R: Send + 'static> Pulled<A, R> {
     fn return_stored<S: Stored<Arg = A>>(&mut self, slot: Option<NonNull<ResultSlot>>, stored: S) {
         let core = &CoreRef::clone(self.hold.core());
         let control = slot.map_or_else(detached, NonNull::as_ptr);
+        // A sample stays one, and waits again from now on.
+        let stamp = self.completer.taken.started.map(|_| clock::now());
         // SAFETY: the slab's slots live as long as the process.
         let slot = slot.map(|slot| unsafe { slot.as_ref() });
         if slot.is_some_and(ResultSlot::is_cancel_requested) {
@@ -170,14 +172,14 @@ impl<A: Send + 'static, R: Send + 'static> Pulled<A, R> {
             drop(returned);
             // SAFETY: this function's jobs are stored as `S`.
             let desk = unsafe { managed::desk::<S>(core) }.expect("the flag is raised after it was made");
-            let entry = Entry { record: self.completer.take_record(), ..Entry::new(control, stored) };
+            let entry = Entry { record: self.completer.take_record(), stamp, ..Entry::new(control, stored) };
             desk.update(|state, ends| state.unstart(self.priority, entry, ends));
             if core.shared().phase.is_discarding() {
                 core.shared().phase.discarded(desk.discard());
             }
             return;
         }
-        returned[self.priority.index()].push_front(Entry::new(control, stored));
+        returned[self.priority.index()].push_front(Entry { stamp, ..Entry::new(control, stored) });
         // Ordering: SeqCst, before the look at the parked sets in `announce`; pairs with `poll_ready`. Under the lock, so
         // that the count is never behind.
         own.waiting.returned.fetch_add(1, Ordering::SeqCst);
@@ -248,6 +250,9 @@ impl Taken {
     fn close(&mut self) -> bool {
         let was_open = std::mem::take(&mut self.is_open);
         if was_open {
+            if let Some(started) = self.started {
+                self.lease.core.note_run(clock::now().saturating_sub(started));
+            }
             self.lease.core.uncount(|events| &events.taken);
         }
         was_open
@@ -259,9 +264,6 @@ impl Taken {
         match outcome {
             Ok(_) => core.count(|events| &events.completed, 1),
             Err(why) => core.count_end(why),
-        }
-        if let Some(started) = self.started {
-            core.note_run(clock::now().saturating_sub(started));
         }
     }
 }

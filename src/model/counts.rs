@@ -4,10 +4,10 @@ use crate::sched::tally::{Counted, Tallies, started};
 use crate::sync::AtomicU64;
 
 /// A function that jobs are counted for.
-pub struct Function(AtomicU64);
+pub struct Function([AtomicU64; 2]);
 
 impl Counted for Function {
-    fn count(&self) -> &AtomicU64 {
+    fn turned_out(&self) -> &[AtomicU64; 2] {
         &self.0
     }
 
@@ -18,7 +18,7 @@ impl Counted for Function {
 
 impl Function {
     pub fn new() -> Self {
-        Function(AtomicU64::new(0))
+        Function([AtomicU64::new(0), AtomicU64::new(0)])
     }
 }
 

@@ -259,6 +259,11 @@ impl Claims {
         self.0.close();
     }
 
+    /// Jobs of a lot that nobody has started or taken.
+    pub fn unstarted(&self, lot: usize) -> usize {
+        self.0.unstarted(mark::<u8>(lot).as_ptr())
+    }
+
     /// Lot, first job and number of jobs taken.
     pub fn revoke(&self) -> Option<(usize, usize, usize)> {
         let taken = self.0.revoke(|function| function)?;

@@ -41,10 +41,10 @@ pub(crate) struct Lane {
     _producers: [u8; 64 - 28],
     head: AtomicU64,
     /// For whoever counts what was done with the jobs.
-    pub(crate) served: AtomicU64,
+    pub(crate) served: [AtomicU64; 2],
     /// Somebody is giving the block back.
     retiring: AtomicBool,
-    _consumers: [u8; 64 - 17],
+    _consumers: [u8; 64 - 25],
 }
 
 /// Whether the wait of a block's first job may be a sample. None in the first blocks, for functions that are hardly used should
@@ -101,9 +101,9 @@ impl Lane {
             stamped: AtomicU32::new(NIL),
             _producers: [0; 36],
             head: AtomicU64::new(Cursor::START.0),
-            served: AtomicU64::new(0),
+            served: [AtomicU64::new(0), AtomicU64::new(0)],
             retiring: AtomicBool::new(false),
-            _consumers: [0; 47],
+            _consumers: [0; 39],
         }
     }
 

@@ -94,6 +94,8 @@ pub(crate) struct State<S> {
     /// Jobs on their way from a lost attempt to the next.
     in_hand: usize,
     running: usize,
+    /// Attempts of jobs with a record that run though that was taken, or is another attempt's by now.
+    late: usize,
     limits: Limits,
     /// The wait of each job is noted, and not that of some.
     pub(crate) exact: bool,
@@ -202,6 +204,7 @@ impl<S> State<S> {
             dead: VecDeque::new(),
             in_hand: 0,
             running: 0,
+            late: 0,
             limits: Limits::default(),
             exact: false,
             accepted: 0,
@@ -253,6 +256,11 @@ impl<S> State<S> {
         }
         let entries = self.jobs.iter().flatten().chain(self.delayed.iter().map(|(_, _, entry)| entry));
         entries.filter(|entry| self.records.get(entry.record).is_some_and(Record::is_cancelled)).count()
+    }
+
+    /// Jobs that run though their end was told, or another attempt has begun.
+    pub(crate) fn late(&self) -> usize {
+        self.late
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -406,6 +414,7 @@ impl<S> State<S> {
     /// A job that was started goes back, before all others; one whose record is gone meanwhile has ended.
     pub(crate) fn unstart(&mut self, priority: Priority, entry: Entry<S>, ends: &mut Ends<S>) {
         if entry.record != 0 && self.records.get(entry.record).is_none() {
+            self.late -= 1;
             ends.entries.push((entry, JobError::Cancelled));
             return;
         }
@@ -519,12 +528,22 @@ impl<S> State<S> {
     /// A job's attempt has ended with its result: `None` if that was told before, or is another attempt's to tell.
     pub(crate) fn settle(&mut self, id: RecordId) -> (Option<Record>, Option<S>) {
         let again = self.again.remove(&id).map(|(_, again)| again);
-        (self.records.remove(id), again)
+        let record = self.records.remove(id);
+        self.late -= usize::from(record.is_none());
+        (record, again)
     }
 
     /// A job's attempt was lost: it comes back to be cloned for the next, without the lock, and then to
     /// [`run_again`](Self::run_again). `None` if it has ended, now or before.
     pub(crate) fn lose(&mut self, id: RecordId, why: JobError, ends: &mut Ends<S>) -> Option<InHand<S>> {
+        if self.records.get(id).is_none() {
+            self.late -= 1;
+            return None;
+        }
+        self.lose_attempt(id, why, ends)
+    }
+
+    fn lose_attempt(&mut self, id: RecordId, why: JobError, ends: &mut Ends<S>) -> Option<InHand<S>> {
         let again = self.again.remove(&id);
         let record = self.records.get(id)?;
         let (attempts, is_wanted) = (record.attempts, !record.is_cancel_requested());
@@ -555,7 +574,8 @@ impl<S> State<S> {
     pub(crate) fn run_again(&mut self, job: InHand<S>, again: Option<S>, ends: &mut Ends<S>) {
         self.in_hand -= 1;
         let InHand { record, priority, stored, delay, .. } = job;
-        let entry = Entry { record, again, ..Entry::new(detached(), stored) };
+        let stamp = self.exact.then(clock::now);
+        let entry = Entry { record, again, stamp, ..Entry::new(detached(), stored) };
         if self.records.get(record).is_none() {
             // Its deadline has passed meanwhile, and was told.
             ends.unused.push(entry.stored);
@@ -587,7 +607,9 @@ impl<S> State<S> {
             let is_over = self.records.is_over(id, now);
             let may_retry = self.retry.as_ref().is_some_and(|retry| retry.policy.timeouts);
             if is_over && may_retry && self.records.is_run_over(id, now) {
-                lost.extend(self.lose(id, JobError::TimedOut, ends));
+                // It runs on.
+                self.late += 1;
+                lost.extend(self.lose_attempt(id, JobError::TimedOut, ends));
             } else if is_over {
                 self.time_out(id, ends);
             } else if let Some((priority, mut entry)) = self.delayed.remove(self.records.not_before(id, now), id) {
@@ -603,6 +625,7 @@ impl<S> State<S> {
     fn time_out(&mut self, id: RecordId, ends: &mut Ends<S>) {
         let Some(record) = self.records.remove(id) else { return };
         ends.unused.extend(self.again.remove(&id).map(|(_, again)| again));
+        self.late += usize::from(record.is_running);
         if let Some((_, entry)) = self.delayed.remove(record.at, id) {
             ends.entries.push((entry, JobError::TimedOut));
         } else if !record.is_running {

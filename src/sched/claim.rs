@@ -80,8 +80,8 @@ impl<F, B> Claim<F, B> {
         self.function.store(function.as_ptr(), Ordering::Relaxed);
         // Ordering: Relaxed, as above.
         self.block.store(block.as_ptr(), Ordering::Relaxed);
-        // Ordering: Relaxed, as above.
-        self.end.store(end, Ordering::Relaxed);
+        // Ordering: Release, pairs with the Acquire in `unstarted`: who sees this end sees whose it is.
+        self.end.store(end, Ordering::Release);
         // Ordering: Release publishes the fields above: from here on the claim can be revoked and watched.
         self.hot.cursor.store(start as u32, Ordering::Release);
         Remaining { next: start as u32, end }
@@ -205,16 +205,20 @@ impl<F, B> Claim<F, B> {
         (self.first_left(cursor) < end).then(|| (cursor, self.block.load(Ordering::Relaxed)))
     }
 
-    /// How many jobs of a function are claimed and neither started nor taken. Exact when nobody starts or takes meanwhile.
+    /// How many jobs of a function are claimed and neither started nor taken. Exact when nobody starts or takes any of that
+    /// function meanwhile, whatever else the owner does.
     pub(crate) fn unstarted(&self, function: *const F) -> usize {
-        // Ordering: Relaxed, a figure for people; likewise below.
-        if !ptr::eq(self.function.load(Ordering::Relaxed), function) {
+        // Ordering: Relaxed, looked at again below.
+        let is_its = || ptr::eq(self.function.load(Ordering::Relaxed), function);
+        if !is_its() {
             return 0;
         }
-        // Ordering: Relaxed, as above.
-        let cursor = self.hot.cursor.load(Ordering::Relaxed);
-        // Ordering: Relaxed, as above.
-        self.end.load(Ordering::Relaxed).saturating_sub(self.first_left(cursor)) as usize
+        // Ordering: Acquire, pairs with the Release in `open`: who sees a later claim's cursor sees whose it is.
+        let cursor = self.hot.cursor.load(Ordering::Acquire);
+        // Ordering: Acquire, as above for the end.
+        let end = self.end.load(Ordering::Acquire);
+        let left = end.saturating_sub(self.first_left(cursor)) as usize;
+        if is_its() { left } else { 0 }
     }
 
     /// The first job from `cursor` on that no revoker has taken.

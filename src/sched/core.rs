@@ -146,6 +146,7 @@ pub(crate) struct ManagedVtable {
     pub(crate) free: unsafe fn(&Core),
     pub(crate) startable: unsafe fn(&Core) -> usize,
     pub(crate) cancelled: unsafe fn(&Core) -> usize,
+    pub(crate) late: unsafe fn(&Core) -> usize,
     pub(crate) ended: unsafe fn(&Core),
     pub(crate) settle: unsafe fn(&Core, RecordId) -> Option<Record>,
     pub(crate) lose: unsafe fn(&Core, RecordId, JobError),
@@ -345,7 +346,7 @@ impl Core {
 }
 
 impl Counted for Core {
-    fn count(&self) -> &AtomicU64 {
+    fn turned_out(&self) -> &[AtomicU64; 2] {
         &self.lane.served
     }
 

@@ -57,6 +57,9 @@ impl Worker {
         } else {
             self.set_running(Running { function, job: detached(), record: 0, tally: ptr::null() });
         }
+        if let Some(tally) = self.tally() {
+            tally.relieve(function);
+        }
     }
 
     pub(super) fn set_running(&self, mut running: Running) {

@@ -1,5 +1,6 @@
 //! A worker without work: it searches, rescues jobs stuck behind a busy worker, and parks. `README.md` is the essay.
 
+use super::claim::Revoked;
 use super::core::CoreRef;
 use super::seat::add;
 use super::sleep::Woken;
@@ -142,8 +143,50 @@ impl Worker {
         self.sees_work()
     }
 
-    /// Takes jobs from a worker that has claimed them and started none since the last look.
+    /// Before a job of low priority: whether others have claimed normal ones and not started them. Those of a claim that got
+    /// nowhere for as long as a searcher looks are taken over; otherwise the caller is to look again.
+    pub(super) fn rescue_first(&self) -> bool {
+        if self.is_discarding() || !self.sees_claims() {
+            return false;
+        }
+        let glances = self.shared.seats().iter().enumerate().filter_map(|(i, w)| Some((i, w.claim.glance()?)));
+        let mut stuck = Stuck(glances.collect());
+        for i in 0..SEARCH_SPINS {
+            if self.shared.ready(Priority::Normal).any() || self.shared.ready(Priority::High).any() {
+                return true;
+            }
+            if i % 64 == 63 { yield_now() } else { spin_loop() }
+        }
+        if let Some(taken) = self.take_stuck(&mut stuck) {
+            self.run_rescued(&taken);
+        }
+        true
+    }
+
+    /// Takes jobs from a worker that has claimed them and started none since the last look, and runs them.
     fn rescue(&self, stuck: &mut Stuck) -> Option<()> {
+        let taken = self.take_stuck(stuck)?;
+        // Runs as a searcher would: others must be able to see that nobody searches.
+        self.stop_search();
+        self.run_rescued(&taken);
+        self.shared.sleep.start_search();
+        Some(())
+    }
+
+    fn run_rescued(&self, taken: &Revoked<CoreRef, Header>) {
+        let span = Span { block: taken.block, start: taken.start, len: taken.len, began: false, sampled: false };
+        let core = &*taken.function;
+        if self.shared.phase.is_discarding() {
+            // SAFETY: revoked for this call.
+            let n = unsafe { (core.vtable.discard_span)(core, span) };
+            self.shared.phase.discarded(n);
+        } else {
+            // SAFETY: as above.
+            unsafe { (core.vtable.run_span)(self, core, span, false) };
+        }
+    }
+
+    fn take_stuck(&self, stuck: &mut Stuck) -> Option<Revoked<CoreRef, Header>> {
         let mut now = Stuck::default();
         for (i, victim) in self.shared.seats().iter().enumerate() {
             let Some(glance) = victim.claim.glance().filter(|_| i != self.index) else { continue };
@@ -156,20 +199,7 @@ impl Worker {
             let Some(taken) = victim.claim.revoke(keep) else { continue };
             add(&self.me().counters.steals, taken.len as u64);
             *stuck = now;
-            // Runs as a searcher would: others must be able to see that nobody searches.
-            self.stop_search();
-            let span = Span { block: taken.block, start: taken.start, len: taken.len, began: false, sampled: false };
-            let core = &*taken.function;
-            if self.shared.phase.is_discarding() {
-                // SAFETY: revoked above.
-                let n = unsafe { (core.vtable.discard_span)(core, span) };
-                self.shared.phase.discarded(n);
-            } else {
-                // SAFETY: revoked above.
-                unsafe { (core.vtable.run_span)(self, core, span, false) };
-            }
-            self.shared.sleep.start_search();
-            return Some(());
+            return Some(taken);
         }
         *stuck = now;
         None

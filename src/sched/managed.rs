@@ -478,6 +478,7 @@ impl<S: Stored, R> Kept<S, R> {
         free: Self::free,
         startable: Self::startable,
         cancelled: Self::cancelled,
+        late: Self::late,
         ended: Self::ended,
         settle: Self::settle,
         lose: Self::lose,
@@ -529,6 +530,12 @@ impl<S: Stored, R> Kept<S, R> {
     unsafe fn cancelled(core: &Core) -> usize {
         // SAFETY: passed on.
         unsafe { desk::<S>(core) }.map_or(0, |desk| desk.read(State::cancelled))
+    }
+
+    /// How many jobs run though their end was told, or another attempt has begun.
+    unsafe fn late(core: &Core) -> usize {
+        // SAFETY: passed on.
+        unsafe { desk::<S>(core) }.map_or(0, |desk| desk.read(State::late))
     }
 
     /// Tells of the ends that `close` left.

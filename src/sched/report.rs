@@ -16,11 +16,14 @@ impl Core {
         let tombstones = origin::tombstones(self.origin());
         // SAFETY: the vtable was made for this core.
         let kept = unsafe { (self.vtable.managed.cancelled)(self) };
+        // SAFETY: as above.
+        let late = unsafe { (self.vtable.managed.late)(self) } as u64;
         let timing = self.events().and_then(Events::timing);
         FunctionStats {
             name: self.name().to_owned(),
             queued: self.queued(tombstones),
             running: on_workers.running + read(|e| &e.taken),
+            late,
             done: on_workers.done + read(|e| &e.completed),
             failed: read(|e| &e.failed),
             panicked: read(|e| &e.panicked),

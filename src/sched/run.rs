@@ -72,6 +72,18 @@ impl<A> Stored for Box<A> {
     }
 }
 
+/// Notes how long a job ran when it goes, also in an unwind.
+struct Timed<'c> {
+    core: &'c Core,
+    started: u64,
+}
+
+impl Drop for Timed<'_> {
+    fn drop(&mut self) {
+        self.core.note_run(clock::now().saturating_sub(self.started));
+    }
+}
+
 /// A function with a body of type `F`.
 struct Typed<S, R, F>(PhantomData<fn(S, R, F)>);
 
@@ -286,7 +298,10 @@ where
             // SAFETY: this vtable's core.
             let desk = unsafe { desk::<S>(core) }.expect("the flag is raised after it was made");
             match desk.give_back(entry, |state, entry| state.put_first(priority, std::iter::once(entry))) {
-                Ok(()) => return true,
+                Ok(()) => {
+                    std::mem::forget(sample);
+                    return true;
+                }
                 Err(kept) => entry = kept,
             }
         }
@@ -297,22 +312,17 @@ where
         worker.begin(core);
         // SAFETY: taken above.
         unsafe { Self::run_apart(worker, core, body, control, stored) };
-        sample.into_iter().for_each(|started| Self::has_run(core, started));
+        drop(sample);
         true
     }
 
-    /// The first job of a claim is a sample: notes how long it waited since `stamp`. When it starts.
+    /// The first job of a claim is a sample: notes how long it waited since `stamp`, and how long it runs, which is from now
+    /// on.
     #[cold]
-    fn waited(core: &Core, stamp: u64) -> u64 {
-        let now = clock::now();
-        core.note_wait(now.saturating_sub(stamp));
-        now
-    }
-
-    /// Notes how long a job ran.
-    #[cold]
-    fn has_run(core: &Core, started: u64) {
-        core.note_run(clock::now().saturating_sub(started));
+    fn waited(core: &Core, stamp: u64) -> Timed<'_> {
+        let started = clock::now();
+        core.note_wait(started.saturating_sub(stamp));
+        Timed { core, started }
     }
 
     /// Runs jobs that may start, one after the other: each is taken when the one before it has ended.
@@ -351,7 +361,7 @@ where
         } else {
             Self::run_recorded(worker, desk, body, record, stored.unwrap());
         }
-        sample.into_iter().for_each(|started| Self::has_run(core, started));
+        drop(sample);
     }
 
     /// Runs a job that has a record: who hears of its end is decided then, and whether it is still wanted.
@@ -517,12 +527,11 @@ where
     #[cold]
     #[inline(never)]
     unsafe fn run_sample(worker: &Worker, core: &Core, body: &F, job: &JobSlot<S>, stamp: u64) {
-        let started = Self::waited(core, stamp);
+        let _timed = Self::waited(core, stamp);
         // SAFETY: passed on from the caller.
         let (control, stored) = unsafe { job.take() };
         // SAFETY: moved out above.
         unsafe { Self::run_apart(worker, core, body, control, stored) };
-        Self::has_run(core, started);
     }
 
     /// Runs a body for nobody. The job has ended when it returns, whatever the drop of what it returned does.

@@ -9,7 +9,7 @@
 //!
 //! *Discarding* goes straight to the second state, and ends whatever is queued, claimed and not started as cancelled.
 
-use super::core::{Core, DRAINING, PULLED};
+use super::core::{Core, CoreRef, DRAINING, PULLED};
 use super::registry::Shared;
 use super::worker::Worker;
 use crate::queue::lane::Span;
@@ -185,18 +185,46 @@ pub enum Shutdown {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Drained {
-    /// Every worker has ended: no body runs any more.
+    /// Every worker has ended: no body runs any more. That says nothing of jobs of functions without a body, see `left`.
     pub complete: bool,
     /// Jobs that were accepted and ended as cancelled instead of running.
     pub discarded: usize,
     /// Functions whose bodies had not returned, one entry a body.
     pub running: Vec<String>,
+    /// What is left for consumers to finish: an end does not wait for them, and they may go on after it. Functions without
+    /// a body that have such jobs, by name, removed ones included. Empty when an earlier call had ended the engine.
+    pub left: Vec<Left>,
+}
+
+/// Jobs of a function without a body that had not ended when its engine did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Left {
+    /// The function's name.
+    pub function: String,
+    /// Jobs that no consumer had taken. They can still be pulled; when neither a key nor a set of the function is left, they
+    /// end as cancelled.
+    pub queued: usize,
+    /// Jobs that consumers had taken and not finished.
+    pub pulled: usize,
+}
+
+impl Left {
+    /// What of this function is left, if anything is.
+    fn of(core: &CoreRef) -> Option<Left> {
+        // In this order: a job that a consumer takes meanwhile is not missed.
+        let queued = core.stats().queued.total();
+        let pulled = usize::try_from(core.running()).unwrap_or(usize::MAX);
+        (queued + pulled > 0).then(|| Left { function: core.name().to_owned(), queued, pulled })
+    }
 }
 
 impl Shared {
     /// Ends the engine. On one of its own workers, inside a job, it begins the end and does not wait.
     pub(crate) fn shutdown(self: &Arc<Self>, mode: Shutdown) -> Drained {
         let discard = mode == Shutdown::Discard;
+        // Held to the end, for the last worker lets go of all functions.
+        let pulled: Vec<_> = self.close_names().into_iter().filter(|core| core.flags() & PULLED != 0).collect();
         self.start_drain(discard);
         if discard {
             self.discard();
@@ -204,7 +232,7 @@ impl Shared {
         self.sleep.wake_all();
         let inside = Worker::with_current(|w| w.is_some_and(|w| Arc::ptr_eq(w.shared_arc(), self)));
         if inside {
-            return self.report(false);
+            return self.report(false, &pulled);
         }
         let until = match mode {
             Shutdown::DrainFor(limit) => Instant::now().checked_add(limit),
@@ -212,14 +240,14 @@ impl Shared {
         };
         if self.phase.wait_ended(until) {
             self.join();
-            return self.report(true);
+            return self.report(true, &pulled);
         }
         self.discard();
         let ended = self.wait_for_the_idle();
         if ended {
             self.join();
         }
-        self.report(ended)
+        self.report(ended, &pulled)
     }
 
     /// Refuses submits from outside from now on.
@@ -243,10 +271,12 @@ impl Shared {
         self.timer.join();
     }
 
-    fn report(&self, complete: bool) -> Drained {
+    fn report(&self, complete: bool, pulled: &[CoreRef]) -> Drained {
         let running = if complete { Vec::new() } else { self.running_names() };
+        let mut left: Vec<Left> = pulled.iter().filter_map(Left::of).collect();
+        left.sort_by(|a, b| a.function.cmp(&b.function));
         // Ordering: Relaxed, counter only.
-        Drained { complete, discarded: self.phase.discarded.load(Ordering::Relaxed), running }
+        Drained { complete, discarded: self.phase.discarded.load(Ordering::Relaxed), running, left }
     }
 
     fn running_names(&self) -> Vec<String> {
@@ -292,7 +322,7 @@ impl Shared {
         cores.iter().for_each(|core| self.discard_queued(core));
         for worker in &self.workers {
             // SAFETY: an open claim has jobs that are not done with, so its function is not freed.
-            while let Some(taken) = worker.claim.revoke(|core| unsafe { super::core::CoreRef::keep(core) }) {
+            while let Some(taken) = worker.claim.revoke(|core| unsafe { CoreRef::keep(core) }) {
                 let span =
                     Span { block: taken.block, start: taken.start, len: taken.len, began: false, sampled: false };
                 // SAFETY: revoked for this call.

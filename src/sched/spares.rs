@@ -169,6 +169,9 @@ impl Spares {
 
     fn unblock(&self, lent: Option<&Lent>) {
         let mut crew = self.crew.lock();
+        if crew.over {
+            return;
+        }
         crew.unblock(lent);
         self.count_surplus(&crew);
     }
@@ -233,6 +236,10 @@ impl Shared {
     /// From running to blocked, if somebody takes the place or is left. `Open` changes nothing.
     fn vacate(&self, for_others: bool, lent: Option<&Lent>) -> Place {
         let mut crew = self.spares.crew.lock();
+        if crew.over {
+            // The last thread drops the bodies, and runs jobs no more: nobody has to take its place.
+            return Place::Taken;
+        }
         crew.block(lent);
         let place = if crew.running >= crew.wanted(self.spares.workers) {
             Place::Taken
@@ -378,6 +385,18 @@ mod tests {
         assert!(shared.spares.has_surplus());
         shared.spares.leave();
         assert!(!shared.spares.has_surplus() && !shared.stand_by());
+    }
+
+    /// The last thread, which drops the bodies, waits as one that is none of the crew.
+    #[test]
+    fn who_has_left_blocks_alone() {
+        let shared = Shared::new(1, 1, String::new(), Duration::ZERO);
+        shared.spares.leave();
+        assert!(matches!(shared.vacate(false, None), Place::Taken));
+        let counts = || shared.spares.running_and_blocked();
+        assert_eq!(counts(), (0, 0));
+        shared.spares.unblock(None);
+        assert_eq!(counts(), (0, 0));
     }
 
     /// Who else is running can still run jobs.

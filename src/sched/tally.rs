@@ -1,7 +1,7 @@
 //! How many jobs of a function run, and how many gave a result: exact, for a few stores a batch to memory of the worker's own.
 //!
 //! Each worker counts for the functions that it served last, in a few places; a function that comes to a place which
-//! another one has turns that one's count out, to a word in the function itself. A reader adds the word and the places
+//! another one has turns that one's count out, to two words in the function itself. A reader adds these and the places
 //! up. Each place has a version, odd while it changes hands, so that no count is missed or met twice.
 //!
 //! A place that is not turned out refers to its function. So a worker turns all out before it parks, and, while there are
@@ -14,17 +14,24 @@ use std::ptr;
 /// Functions that a worker counts for at a time.
 const PLACES: usize = if crate::sync::IS_MODEL { 1 } else { 16 };
 /// A count is the jobs that are done, in these units, and below that the jobs that run: a difference, where jobs began in
-/// one place and end in another.
-const DONE: u64 = 1 << 16;
+/// one place and end in another. More jobs than fit can run nowhere, and those that are done are turned out in time.
+const DONE: u64 = 1 << 24;
 /// Looks of a reader at a place that keeps changing hands.
 const LOOKS: usize = 1000;
 
 /// What jobs are counted for.
 pub(crate) trait Counted {
-    /// Counts that were turned out.
-    fn count(&self) -> &AtomicU64;
+    /// Counts that were turned out: jobs that run, a difference as in a count, and those that are done.
+    fn turned_out(&self) -> &[AtomicU64; 2];
     /// Functions with different numbers do not get into each other's way.
     fn number(&self) -> usize;
+}
+
+/// A count's jobs that run, a difference, and those that are done.
+fn parts(count: u64) -> [u64; 2] {
+    let above = DONE.leading_zeros() + 1;
+    let running = ((count << above) as i64 >> above) as u64;
+    [running, count.wrapping_sub(running) / DONE]
 }
 
 /// The places of one worker.
@@ -181,6 +188,16 @@ impl<F> Drop for Round<'_, F> {
 }
 
 impl<F: Counted> Tally<F> {
+    /// Keeps the jobs that are done from running over. The owner's thread only, with the function that the place counts for.
+    #[inline(always)]
+    pub(crate) fn relieve(&self, function: &F) {
+        // Half of what fits; or more have ended here than began here, which is rare.
+        // Ordering: Relaxed, one writer.
+        if self.count.load(Ordering::Relaxed) > u64::MAX / 2 {
+            self.turn_to(function);
+        }
+    }
+
     /// Turns out what is there, for `function` or nobody.
     #[cold]
     #[inline(never)]
@@ -195,8 +212,10 @@ impl<F: Counted> Tally<F> {
         let count = self.count.load(Ordering::Relaxed);
         // SAFETY: turned out before it is freed, see above.
         if let Some(old) = unsafe { old.as_ref() }.filter(|_| count != 0) {
-            // Ordering: Release, pairs with the Acquire in `started`.
-            old.count().fetch_add(count, Ordering::Release);
+            for (sum, part) in old.turned_out().iter().zip(parts(count)) {
+                // Ordering: Release, pairs with the Acquire in `started`.
+                sum.fetch_add(part, Ordering::Release);
+            }
         }
         // Ordering: Release, as above.
         self.count.store(0, Ordering::Release);
@@ -248,24 +267,24 @@ pub(crate) fn started<'w, F: Counted + 'w>(
     function: &F,
     workers: impl Iterator<Item = &'w Tallies<F>> + Clone,
 ) -> Started {
-    let mut count = 0;
+    let mut sums = [0; 2];
     for _ in 0..LOOKS {
         // Ordering: Acquire, pairs with the last Release in `turn_to`.
         let version = |tallies: &Tallies<F>| tallies.place(function).version.load(Ordering::Acquire);
         let before = workers.clone().map(version);
         let versions: Vec<u64> = before.collect();
-        count = workers.clone().fold(0, |sum: u64, tallies| sum.wrapping_add(tallies.counted(function)));
+        let add = |[a, b]: [u64; 2], [c, d]: [u64; 2]| [a.wrapping_add(c), b.wrapping_add(d)];
+        sums = workers.clone().map(|tallies| parts(tallies.counted(function))).fold([0; 2], add);
         // Ordering: Acquire, pairs with the Release in `turn_to`: a count that came from a place shows that it changes hands.
-        count = count.wrapping_add(function.count().load(Ordering::Acquire));
+        sums = add(sums, function.turned_out().each_ref().map(|sum| sum.load(Ordering::Acquire)));
         if versions.iter().all(|version| version % 2 == 0) && workers.clone().map(version).eq(versions) {
             break;
         }
         spin_loop();
     }
     // More have ended than were started only where a reader was late: then none runs.
-    let running = (count % DONE) as i16;
-    let done = count.wrapping_sub(running as u64) / DONE;
-    Started { running: u64::try_from(running).unwrap_or(0), done }
+    let [running, done] = sums;
+    Started { running: u64::try_from(running as i64).unwrap_or(0), done }
 }
 
 impl<F: Counted> Tallies<F> {
@@ -276,5 +295,63 @@ impl<F: Counted> Tallies<F> {
         let is_its = ptr::eq(place.function.load(Ordering::Acquire), function);
         // Ordering: Acquire, as above.
         if is_its { place.count.load(Ordering::Acquire) } else { 0 }
+    }
+}
+
+#[cfg(all(test, not(any(layshaft_loom, layshaft_shuttle))))]
+mod tests {
+    use super::*;
+
+    struct Function([AtomicU64; 2]);
+
+    impl Function {
+        fn new() -> Function {
+            Function([AtomicU64::new(0), AtomicU64::new(0)])
+        }
+    }
+
+    impl Counted for Function {
+        fn turned_out(&self) -> &[AtomicU64; 2] {
+            &self.0
+        }
+
+        fn number(&self) -> usize {
+            0
+        }
+    }
+
+    fn read(function: &Function, tallies: &[Tallies<Function>]) -> (u64, u64) {
+        let Started { running, done } = started(function, tallies.iter());
+        (running, done)
+    }
+
+    /// Calls in calls, as deep as a stack of a gigabyte allows, some of whose jobs end where others began.
+    #[test]
+    fn many_run_at_a_time() {
+        let (one, other) = (Function::new(), Function::new());
+        let tallies = [Tallies::new(), Tallies::new()];
+        (0..1_000_000).for_each(|_| tallies[0].of(&one).start());
+        assert_eq!(read(&one, &tallies), (1_000_000, 0));
+        (0..400_000).for_each(|_| tallies[1].of(&one).end());
+        assert_eq!(read(&one, &tallies), (600_000, 400_000));
+        tallies.iter().for_each(|tallies| _ = tallies.of(&other));
+        assert_eq!(read(&one, &tallies), (600_000, 400_000));
+        (0..600_000).for_each(|_| tallies[0].of(&one).end());
+        assert_eq!((read(&one, &tallies), read(&other, &tallies)), ((0, 1_000_000), (0, 0)));
+    }
+
+    /// A worker that runs one function for years.
+    #[test]
+    fn many_are_done() {
+        let function = Function::new();
+        let tallies = [Tallies::new()];
+        let each = u64::MAX / DONE / 3;
+        for n in 1..=1_000 {
+            let place = tallies[0].of(&function);
+            place.relieve(&function);
+            place.start();
+            place.add(each * DONE);
+            assert_eq!(read(&function, &tallies), (n, n * each));
+        }
     }
 }

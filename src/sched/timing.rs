@@ -1,7 +1,7 @@
 //! How long jobs of a function wait and run: histograms that any thread adds to.
 
 use crate::stats::{BUCKETS, Histogram};
-use crate::sync::{AtomicU32, AtomicU64, Ordering};
+use crate::sync::{AtomicU64, Ordering};
 
 /// Both histograms of a function.
 pub(crate) struct Timing {
@@ -11,7 +11,7 @@ pub(crate) struct Timing {
 
 /// A histogram that is being written.
 pub(crate) struct Recorder {
-    counts: [AtomicU32; BUCKETS],
+    counts: [AtomicU64; BUCKETS],
     /// Nanoseconds.
     sum: AtomicU64,
 }
@@ -24,7 +24,7 @@ impl Timing {
 
 impl Recorder {
     fn new() -> Recorder {
-        Recorder { counts: std::array::from_fn(|_| AtomicU32::new(0)), sum: AtomicU64::new(0) }
+        Recorder { counts: std::array::from_fn(|_| AtomicU64::new(0)), sum: AtomicU64::new(0) }
     }
 
     pub(crate) fn add(&self, nanos: u64) {
@@ -36,7 +36,7 @@ impl Recorder {
 
     pub(crate) fn read(&self) -> Histogram {
         // Ordering: Relaxed, counter only; likewise below.
-        let counts = self.counts.iter().map(|count| u64::from(count.load(Ordering::Relaxed)));
+        let counts = self.counts.iter().map(|count| count.load(Ordering::Relaxed));
         // Ordering: Relaxed, counter only.
         Histogram::new(counts.collect(), self.sum.load(Ordering::Relaxed))
     }

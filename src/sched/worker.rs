@@ -220,7 +220,7 @@ impl Worker {
         }
         if !found {
             self.caught_up.set(true);
-            found = self.steal() || self.run_patient();
+            found = self.steal() || self.has_patient() && (self.rescue_first() || self.run_patient());
         }
         found
     }
@@ -263,6 +263,12 @@ impl Worker {
             }
         }
         self.set_running(outer);
+    }
+
+    /// Whether there is something of low priority.
+    fn has_patient(&self) -> bool {
+        let ready = self.shared.ready(Priority::Low);
+        ready.may_have_any() && ready.any()
     }
 
     /// Runs one job of low priority, if there is one.
