@@ -6,6 +6,7 @@ use layshaft::model::workers::{Seat, end, engine};
 use layshaft::{ConsumerSet, Engine, Function, JobError, Pulled, WaitError};
 use layshaft_loom_tests::{Threads, explore};
 use loom::sync::atomic::{AtomicUsize, Ordering};
+use loom::sync::{Condvar, Mutex};
 use loom::thread;
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
@@ -311,6 +312,62 @@ fn removal_against_put_back() {
         assert!(bench.engine.remove("pulled"));
         taker.join().unwrap();
         assert_eq!((bench.key.queued(), bench.seat.functions()), (1, 1));
+        bench.end();
+    });
+}
+
+/// Wakes a thread that waits for it. Not `unpark`, which loom (0.7.3) has wake a thread that waits for a lock, too.
+#[derive(Default)]
+struct Bell(Mutex<bool>, Condvar);
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        *self.0.lock().unwrap() = true;
+        self.1.notify_one();
+    }
+}
+
+/// Waits until no job can come any more, as `ConsumerSet::next` does: `true`.
+fn sees_the_end(set: &Set) -> bool {
+    loop {
+        let bell = Arc::new(Bell::default());
+        if park(set, &Waker::from(Arc::clone(&bell))).is_ready() {
+            return set.try_next().is_none();
+        }
+        let mut rang = bell.0.lock().unwrap();
+        while !*rang {
+            rang = bell.1.wait(rang).unwrap();
+        }
+    }
+}
+
+/// A set waits for a job of a closed function that another one may put back, until that one is done with it.
+#[test]
+fn the_last_job_against_park() {
+    explore("consumer, the last job of a closed function against a set that parks", Threads::Two, || {
+        let bench = Bench::new();
+        bench.key.send(1).unwrap();
+        let (set, job) = (bench.set(), bench.set().try_next().unwrap());
+        assert!(bench.engine.remove("pulled"));
+        let consumer = thread::spawn(move || sees_the_end(&set));
+        drop(job);
+        assert!(consumer.join().unwrap());
+        bench.end();
+    });
+}
+
+/// The close and the last job's end come at the same time: one of them wakes the set.
+#[test]
+fn the_last_job_against_close() {
+    explore("consumer, the last job against removal, and a set that parks", Threads::Three, || {
+        let bench = Bench::new();
+        bench.key.send(1).unwrap();
+        let (set, job) = (bench.set(), bench.set().try_next().unwrap());
+        let consumer = thread::spawn(move || sees_the_end(&set));
+        let other = thread::spawn(move || drop(job));
+        assert!(bench.engine.remove("pulled"));
+        other.join().unwrap();
+        assert!(consumer.join().unwrap());
         bench.end();
     });
 }
