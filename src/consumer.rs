@@ -25,7 +25,8 @@ use waiting::{Parking, SetState, apply_rule, has_takeable, is_over, waiting};
 /// checkout: each is a set.
 ///
 /// Functions come and go while it is in use. Over its functions a set takes turns; within one it takes jobs in order,
-/// those that were put back first; over all functions high priority comes before normal, and that before low. One job wakes one parked set, the most recently parked first.
+/// those that were put back first; over all functions high priority comes before normal, and that before low. One job wakes
+/// one parked set, the most recently parked first.
 pub struct ConsumerSet<A, R> {
     members: Mutex<Members<A, R>>,
     state: Arc<SetState>,

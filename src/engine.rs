@@ -141,7 +141,7 @@ impl Engine {
     /// Why the next job of the function with this name is not running, for whoever has no key to it; `None` when none has
     /// this name, as after the engine has ended. See [`Function::explain`].
     pub fn explain(&self, function: &str) -> Option<Explanation> {
-        self.shared.named(function).map(|core| explain::of(&core))
+        self.shared.find(function).map(|core| explain::of(&core))
     }
 
     /// Calls `f` with a scope, whose jobs may borrow what outlives it: returns when `f` has returned and all jobs have

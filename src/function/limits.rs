@@ -13,8 +13,8 @@ use crate::sched::run::{Inline, Stored, is_inline};
 use std::time::Instant;
 
 /// # Limits
-/// The first use of one of these makes the function *managed*: its jobs go through a queue under a lock, for good: some hundred
-/// nanoseconds a job (`cargo bench --bench features`). They then start in the order of their submits, those that jobs submit
+/// The first use of one of these makes the function *managed*: its jobs go through a queue under a lock, for good: 0.15 to
+/// 1.1 us a job (`cargo bench --bench features`). They then start in the order of their submits, those that jobs submit
 /// included. Jobs that ran before that moment do not count as running.
 impl<A: Send + 'static, R: Send + 'static> Function<A, R> {
     /// Sets all limits of the function, at once in effect: for submits, and for jobs that have not started.

@@ -440,11 +440,6 @@ impl Shared {
         }
     }
 
-    /// The function of this name.
-    pub(crate) fn named(&self, name: &str) -> Option<CoreRef> {
-        self.names.lock().by_name.get(name).map(|named| named.0.clone())
-    }
-
     /// Name of the function that worker `i` is running a job of.
     pub(crate) fn running_name(&self, i: usize) -> Option<String> {
         // The lock keeps those that are found from being freed while their name is read. The worker may be past its job by

@@ -407,6 +407,9 @@ where
             let caught = catch_unwind(AssertUnwindSafe(|| {
                 let mut batch = worker.batch(&ran);
                 if let Some(stamp) = sample.take() {
+                    if worker.has_urgent() {
+                        worker.run_urgent_first();
+                    }
                     let Some(i) = claim.start(&mut remaining) else { return };
                     ran.set(ran.get() + 1);
                     // SAFETY: the claim gave job `i` to this call.

@@ -76,6 +76,7 @@ fn note(site: &Location<'_>) {
 }
 
 fn ordering(given: Ordering, site: &Location<'_>) -> Ordering {
+    // Ordering: as given, or Relaxed, a mutant.
     if given != Ordering::Relaxed && is_weakened(site) { Ordering::Relaxed } else { given }
 }
 
@@ -160,9 +161,11 @@ macro_rules! number {
         impl Word for $name {
             type Value = $value;
             fn load_acquire(&self) -> $value {
+                // Ordering: Acquire, after a fence: what loom knows of SeqCst.
                 self.0.load(Ordering::Acquire)
             }
             fn load_relaxed(&self) -> $value {
+                // Ordering: Relaxed, a mutant.
                 self.0.load(Ordering::Relaxed)
             }
         }
@@ -172,9 +175,11 @@ macro_rules! number {
 impl<T> Word for AtomicPtr<T> {
     type Value = *mut T;
     fn load_acquire(&self) -> *mut T {
+        // Ordering: Acquire, as for the numbers.
         self.0.load(Ordering::Acquire)
     }
     fn load_relaxed(&self) -> *mut T {
+        // Ordering: Relaxed, a mutant.
         self.0.load(Ordering::Relaxed)
     }
 }
@@ -199,32 +204,34 @@ pub(crate) fn load_after_rmw<W: Word>(word: &W) -> W::Value {
     if is_weakened(Location::caller()) {
         return word.load_relaxed();
     }
-    checker::atomic::fence(Ordering::SeqCst);
+    fence(Location::caller());
     word.load_acquire()
+}
+
+/// A fence, unless its site is the one to weaken.
+fn fence(site: &Location<'_>) {
+    if !is_weakened(site) {
+        // Ordering: SeqCst, as the native ones.
+        checker::atomic::fence(Ordering::SeqCst);
+    }
 }
 
 /// Both halves of an asymmetric pair are full fences here; that `membarrier` gives the same is the kernel's promise.
 #[track_caller]
 pub(crate) fn fence_light() {
-    if !is_weakened(Location::caller()) {
-        checker::atomic::fence(Ordering::SeqCst);
-    }
+    fence(Location::caller());
 }
 
 /// See [`fence_light`].
 #[track_caller]
 pub(crate) fn fence_heavy() {
-    if !is_weakened(Location::caller()) {
-        checker::atomic::fence(Ordering::SeqCst);
-    }
+    fence(Location::caller());
 }
 
 /// See [`fence_light`].
 #[track_caller]
 pub(crate) fn fence_full() {
-    if !is_weakened(Location::caller()) {
-        checker::atomic::fence(Ordering::SeqCst);
-    }
+    fence(Location::caller());
 }
 
 pub(crate) fn prepare_fences() {}
@@ -323,6 +330,7 @@ pub(crate) fn futex_wait(word: &AtomicU32, expected: u32, limit: Option<Duration
         return yield_now();
     }
     let guard = FUTEXES.0.lock().expect("no model panics under a lock");
+    // Ordering: Relaxed, under the lock of the table.
     if word.0.load(Ordering::Relaxed) == expected {
         drop(FUTEXES.1.wait(guard).expect("no model panics under a lock"));
     }

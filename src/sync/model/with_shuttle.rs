@@ -23,6 +23,7 @@ pub(crate) fn is_over() -> bool {
 static RACES: AtomicUsize = AtomicUsize::new(0);
 
 pub(crate) fn races() -> usize {
+    // Ordering: Relaxed, counter only.
     RACES.load(Ordering::Relaxed)
 }
 
@@ -63,6 +64,7 @@ impl<'c> Access<'c> {
         let access = Access { users, weight };
         if is_race && !std::thread::panicking() {
             // The engine may catch the panic, so it is counted as well.
+            // Ordering: Relaxed, counter only.
             RACES.fetch_add(1, Ordering::Relaxed);
             panic!("two threads are at the same plain data, one of them to write");
         }
