@@ -532,3 +532,57 @@ fn a_cancel_makes_room_for_who_waits() {
         assert_eq!(value(second), 2);
     });
 }
+
+/// Jobs that run when a function gets its first limit count against it, wherever they came from.
+#[test]
+fn a_cap_counts_what_runs_already() {
+    let _watchdog = watchdog("the end of the jobs");
+    for from in ["outside", "a batch", "a job"] {
+        let engine = engine(3);
+        let gates = [Gate::new(), Gate::new(), Gate::new()];
+        let pass = gates.clone();
+        let capped = engine.function("capped", move |i: usize| pass[i].pass()).unwrap();
+        // What is low runs when nothing else may start.
+        let low = engine.function("low", |()| ()).unwrap();
+        let nothing_else_starts = || value(low.job(()).priority(Low).submit().unwrap());
+
+        let mut handles = match from {
+            "outside" => vec![capped.submit(0).unwrap(), capped.submit(1).unwrap()],
+            "a batch" => capped.submit_batch([0, 1]).unwrap().into_iter().collect(),
+            _ => {
+                let nested = capped.clone();
+                let parent = move |()| vec![nested.submit(0).unwrap(), nested.submit(1).unwrap()];
+                value(engine.function("parent", parent).unwrap().submit(()).unwrap())
+            }
+        };
+        gates[0].wait_entered(1);
+        gates[1].wait_entered(1);
+        capped.set_limits(Limits::new().concurrency(1));
+        handles.push(capped.submit(2).unwrap());
+        nothing_else_starts();
+        gates[0].open();
+        value(handles.remove(0));
+        nothing_else_starts();
+        assert_eq!((capped.queued(), capped.stats().running), (1, 1), "from {from}");
+        gates[1].open();
+        gates[2].wait_entered(1);
+        gates[2].open();
+        handles.into_iter().for_each(value);
+    }
+}
+
+#[test]
+fn a_cap_counts_what_was_pulled_already() {
+    let engine = engine(1);
+    let remote = engine.consumer::<u8, ()>("remote").unwrap();
+    let set = engine.consumer_set();
+    set.add(&remote);
+    remote.send_batch([0, 1, 2]).unwrap();
+    let (first, second) = (set.try_next().unwrap(), set.try_next().unwrap());
+    remote.set_limits(Limits::new().concurrency(1));
+    assert!(set.try_next().is_none());
+    first.take().1.complete(());
+    assert!(set.try_next().is_none());
+    second.put_back();
+    assert_eq!(set.try_next().map(|pulled| *pulled.arg()), Some(1));
+}

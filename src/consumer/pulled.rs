@@ -216,10 +216,10 @@ struct Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        if self.counts {
-            // SAFETY: the vtable was made for this core.
-            unsafe { (self.core.vtable.managed.ended)(&self.core) };
-        }
+        let managed = &self.core.vtable.managed;
+        let ended = if self.counts { managed.ended } else { managed.earlier_ended };
+        // SAFETY: the vtable was made for this core.
+        unsafe { ended(&self.core) };
     }
 }
 

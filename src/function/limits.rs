@@ -15,7 +15,7 @@ use std::time::Instant;
 /// # Limits
 /// The first use of one of these makes the function *managed*: its jobs go through a queue under a lock, for good: 0.15 to
 /// 1.1 us a job (`cargo bench --bench features`). They then start in the order of their submits, those that jobs submit
-/// included. Jobs that ran before that moment do not count as running.
+/// included. A cap counts jobs that run already; one that is just about to start at that moment may be missed.
 impl<A: Send + 'static, R: Send + 'static> Function<A, R> {
     /// Sets all limits of the function, at once in effect: for submits, and for jobs that have not started.
     pub fn set_limits(&self, limits: Limits) {

@@ -94,6 +94,8 @@ pub(crate) struct State<S> {
     /// Jobs on their way from a lost attempt to the next.
     in_hand: usize,
     running: usize,
+    /// Jobs that run and started before the function was managed.
+    pub(crate) earlier: usize,
     /// Attempts of jobs with a record that run though that was taken, or is another attempt's by now.
     late: usize,
     limits: Limits,
@@ -204,6 +206,7 @@ impl<S> State<S> {
             dead: VecDeque::new(),
             in_hand: 0,
             running: 0,
+            earlier: 0,
             late: 0,
             limits: Limits::default(),
             exact: false,
@@ -283,7 +286,7 @@ impl<S> State<S> {
             return 0;
         }
         let most = self.limits.concurrency.unwrap_or(usize::MAX).max(usize::from(self.ending));
-        most.saturating_sub(self.running).min(self.total() - self.delayed.len())
+        most.saturating_sub(self.running + self.earlier).min(self.total() - self.delayed.len())
     }
 
     /// Whether a job of this priority may start now.
@@ -340,6 +343,11 @@ impl<S> State<S> {
     /// A job that was started has ended, or gone back.
     pub(crate) fn ended(&mut self) {
         self.running -= 1;
+    }
+
+    /// Jobs that run, of those that were started from here.
+    pub(crate) fn running(&self) -> usize {
+        self.running
     }
 
     /// Ends a job that was taken out of the queue.

@@ -148,6 +148,7 @@ pub(crate) struct ManagedVtable {
     pub(crate) cancelled: unsafe fn(&Core) -> usize,
     pub(crate) late: unsafe fn(&Core) -> usize,
     pub(crate) ended: unsafe fn(&Core),
+    pub(crate) earlier_ended: unsafe fn(&Core),
     pub(crate) settle: unsafe fn(&Core, RecordId) -> Option<Record>,
     pub(crate) lose: unsafe fn(&Core, RecordId, JobError),
     pub(crate) audience: unsafe fn(&Core, RecordId) -> Option<Audience>,

@@ -24,7 +24,7 @@ use crate::queue::priority::Priority;
 use crate::queue::record::{Listener, Record, RecordId, Terms};
 use crate::queue::update::Audience;
 use crate::quiet::quietly;
-use crate::sync::{Condvar, Mutex, MutexGuard, fence_heavy};
+use crate::sync::{Condvar, Mutex, MutexGuard, fence_heavy, fence_light};
 use std::marker::PhantomData;
 use std::ptr::NonNull;
 use std::time::{Duration, Instant};
@@ -107,6 +107,7 @@ pub(crate) unsafe fn manage<S: Stored>(core: &Core) -> Desk<'_, S> {
             if core.flags() & PULLED == 0 {
                 desk.take_claims_back(&core.shared().workers);
             }
+            desk.count_earlier();
         },
     );
     // SAFETY: as above.
@@ -118,6 +119,11 @@ impl<'c, S: Stored> Desk<'c, S> {
     fn enter(self) -> MutexGuard<'c, Inner<S>> {
         let mut inner = self.managed.inner.lock();
         self.take_lanes_over(&mut inner.state);
+        let state = &mut inner.state;
+        // The count was not quite exact, if none runs.
+        if state.earlier > 0 && state.running() == 0 && self.core.running() == 0 {
+            state.earlier = 0;
+        }
         inner
     }
 
@@ -251,6 +257,14 @@ impl<'c, S: Stored> Desk<'c, S> {
     /// A started job has ended.
     pub(crate) fn ended(self) {
         self.update(|state, _| state.ended());
+    }
+
+    /// Jobs run that started before the function was managed. A cap counts them, but for one that is just about to start.
+    fn count_earlier(self) {
+        self.update(|state, _| {
+            // Those from here are on both counts; on this one first, and last.
+            state.earlier = (self.core.running() as usize).saturating_sub(state.running());
+        });
     }
 
     /// Takes a record out: `None` when its job's end was told already.
@@ -480,6 +494,7 @@ impl<S: Stored, R> Kept<S, R> {
         cancelled: Self::cancelled,
         late: Self::late,
         ended: Self::ended,
+        earlier_ended: Self::earlier_ended,
         settle: Self::settle,
         lose: Self::lose,
         audience: Self::audience,
@@ -589,6 +604,13 @@ impl<S: Stored, R> Kept<S, R> {
         desk.is_some_and(|desk| desk.read(|state| state.records.get(id).is_some_and(|record| record.is_heard_by(slot))))
     }
 
+    unsafe fn earlier_ended(core: &Core) {
+        // SAFETY: passed on.
+        if let Some(desk) = unsafe { desk::<S>(core) } {
+            desk.update(|state, _| state.earlier = state.earlier.saturating_sub(1));
+        }
+    }
+
     unsafe fn ended(core: &Core) {
         // SAFETY: passed on.
         if let Some(desk) = unsafe { desk::<S>(core) } {
@@ -603,6 +625,30 @@ impl<S: Stored, R> Kept<S, R> {
             let managed = unsafe { Box::from_raw(managed) };
             // With listeners of jobs that never ran, and dead jobs: others' code.
             quietly(|| drop(managed));
+        }
+    }
+}
+
+/// One or more jobs, one after the other, that start without a look at limits. When they have ended, also in an unwind, a
+/// function that was managed meanwhile counts them off.
+pub(crate) struct Earlier<'c>(&'c Core);
+
+impl<'c> Earlier<'c> {
+    /// `None` for a function that is managed already.
+    #[inline(always)]
+    pub(crate) fn new(core: &'c Core) -> Option<Self> {
+        (core.flags() & MANAGED == 0).then_some(Earlier(core))
+    }
+}
+
+impl Drop for Earlier<'_> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        // After the count of those that run was lowered: either this sees the flag, or who raised it sees that count.
+        fence_light();
+        if self.0.flags() & MANAGED != 0 {
+            // SAFETY: the vtable was made for this core.
+            unsafe { (self.0.vtable.managed.earlier_ended)(self.0) };
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::core::{Core, MANAGED, Node, PULLED, Recipe, Types, Vtable};
 use super::deque::{self, Taken};
-use super::managed::{self, Desk, Ended, Kept, desk};
+use super::managed::{self, Desk, Earlier, Ended, Kept, desk};
 use super::tally::Batch;
 use super::worker::Worker;
 use crate::clock;
@@ -310,6 +310,7 @@ where
         // SAFETY: the body lives until the engine has ended, and this worker is part of it.
         let body = unsafe { &*core.body_ptr().cast::<F>() };
         worker.begin(core);
+        let _earlier = Earlier::new(core);
         // SAFETY: taken above.
         unsafe { Self::run_apart(worker, core, body, control, stored) };
         drop(sample);
@@ -398,7 +399,8 @@ where
         let claim = worker.claim();
         let mut remaining = claim.open(NonNull::from(core), span.block, span.start, span.len);
         worker.claimed(span.len, emptied);
-        if core.flags() & MANAGED != 0 {
+        let earlier = Earlier::new(core);
+        if earlier.is_none() {
             Self::give_claim_back(worker, core);
         }
         let ran = Cell::new(0);
@@ -441,8 +443,10 @@ where
         claim.close();
         let ran = ran.get();
         worker.ran(ran);
-        // All may have been revoked: then the block is not ours to look at.
-        if ran > 0 {
+        if ran == 0 {
+            std::mem::forget(earlier);
+        } else {
+            // Not when all were revoked: then the block is not ours to look at.
             // SAFETY: these jobs were moved out; others of the span were revoked and are their taker's to finish.
             unsafe { Shape::<S>::finish(&core.class().blocks, span.block, ran) };
         }

@@ -5,6 +5,7 @@ use super::core::{Core, MANAGED};
 use super::current::Running;
 use super::deque::Taken;
 use super::lent::Lent;
+use super::managed::Earlier;
 use super::nested::stack_address;
 use super::registry::Shared;
 use super::seat::{WorkerShared, add};
@@ -506,6 +507,7 @@ impl Worker {
             return None;
         }
         self.begin(core);
+        let _earlier = Earlier::new(core);
         let round = Round::new(self.tally(), budget, &self.apart);
         // SAFETY: as above.
         let next = unsafe { (core.vtable.run_nested)(self, core, taken, budget) };
