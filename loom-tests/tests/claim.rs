@@ -128,18 +128,17 @@ fn revoked_from_the_revoker() {
 }
 
 /// A lot of which every job was started has none left, whichever claim its worker opens next.
-#[test]
-fn nothing_is_left_of_what_was_started() {
-    explore("claim, what is left", Threads::Two, || {
+fn nothing_is_left(name: &'static str, first: usize, next: usize, len: usize) {
+    explore(name, Threads::Two, move || {
         let (claims, jobs, told) = (Arc::new(Claims::new()), Jobs::new(4), Arc::new(AtomicBool::new(false)));
         let owner = {
             let (claims, jobs, told) = (Arc::clone(&claims), Arc::clone(&jobs), Arc::clone(&told));
             thread::spawn(move || {
-                let mut open = claims.open(0, 0, 1);
+                let mut open = claims.open(0, first, 1);
                 jobs.start(claims.start(&mut open).unwrap());
                 told.store(true, Ordering::Release);
                 claims.close();
-                let mut open = claims.open(1, 1, 3);
+                let mut open = claims.open(1, next, len);
                 while let Some(i) = claims.start(&mut open) {
                     jobs.start(i);
                 }
@@ -152,4 +151,14 @@ fn nothing_is_left_of_what_was_started() {
         owner.join().unwrap();
         jobs.check();
     });
+}
+
+#[test]
+fn nothing_is_left_before_the_next_claim() {
+    nothing_is_left("claim, what is left before the next", 0, 1, 3);
+}
+
+#[test]
+fn nothing_is_left_behind_the_next_claim() {
+    nothing_is_left("claim, what is left behind the next", 3, 0, 3);
 }
