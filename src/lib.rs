@@ -38,6 +38,7 @@
 //! |---|---|
 //! | `serde` | `codec`: functions called with bytes, JSON for one |
 //! | `rayon` | `Engine::lend`: rayon's parallel iterators on the engine's workers |
+//! | `gearman` | `gearman`: the wire protocol |
 //! | `loom` | nothing, unless `--cfg layshaft_loom` is set as well: model checking |
 //! | `shuttle` | nothing, unless `--cfg layshaft_shuttle` is set as well: random schedules |
 
@@ -52,6 +53,8 @@ mod engine;
 mod error;
 mod explain;
 mod function;
+#[cfg(feature = "gearman")]
+pub mod gearman;
 mod handle;
 mod job;
 #[cfg(feature = "rayon")]

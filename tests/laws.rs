@@ -33,6 +33,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("function", &["batch", "error", "explain", "handle", "job", "queue", "sched", "consumer", "stats", "submit"]),
     ("submit", &["error", "function", "handle", "queue", "sched"]),
     ("codec", &["error", "function"]),
+    ("gearman", &["consumer", "engine", "error", "explain", "function", "handle", "queue", "quiet", "running", "sync"]),
     ("lend", &["engine", "error", "queue", "quiet", "sched", "sync"]),
     ("consumer", &["clock", "error", "function", "job", "queue", "quiet", "sched", "sync"]),
     ("scope", &["error", "function", "handle", "quiet", "sched", "sync"]),

@@ -128,37 +128,35 @@ fn revoked_from_the_revoker() {
 }
 
 /// A lot of which every job was started has none left, whichever claim its worker opens next.
-fn nothing_is_left(name: &'static str, first: usize, next: usize, len: usize) {
-    explore(name, Threads::Two, move || {
-        let (claims, jobs, told) = (Arc::new(Claims::new()), Jobs::new(4), Arc::new(AtomicBool::new(false)));
-        let owner = {
-            let (claims, jobs, told) = (Arc::clone(&claims), Arc::clone(&jobs), Arc::clone(&told));
-            thread::spawn(move || {
-                let mut open = claims.open(0, first, 1);
-                jobs.start(claims.start(&mut open).unwrap());
-                told.store(true, Ordering::Release);
-                claims.close();
-                let mut open = claims.open(1, next, len);
-                while let Some(i) = claims.start(&mut open) {
-                    jobs.start(i);
-                }
-                claims.close();
-            })
-        };
-        if told.load(Ordering::Acquire) {
-            assert_eq!(claims.unstarted(0), 0, "jobs of the next claim pass for those of the one before");
-        }
-        owner.join().unwrap();
-        jobs.check();
-    });
+fn next_claim(first: usize, next: usize, len: usize) {
+    let (claims, jobs, told) = (Arc::new(Claims::new()), Jobs::new(4), Arc::new(AtomicBool::new(false)));
+    let owner = {
+        let (claims, jobs, told) = (Arc::clone(&claims), Arc::clone(&jobs), Arc::clone(&told));
+        thread::spawn(move || {
+            let mut open = claims.open(0, first, 1);
+            jobs.start(claims.start(&mut open).unwrap());
+            told.store(true, Ordering::Release);
+            claims.close();
+            let mut open = claims.open(1, next, len);
+            while let Some(i) = claims.start(&mut open) {
+                jobs.start(i);
+            }
+            claims.close();
+        })
+    };
+    if told.load(Ordering::Acquire) {
+        assert_eq!(claims.unstarted(0), 0, "jobs of the next claim pass for those of the one before");
+    }
+    owner.join().unwrap();
+    jobs.check();
 }
 
 #[test]
 fn nothing_is_left_before_the_next_claim() {
-    nothing_is_left("claim, what is left before the next", 0, 1, 3);
+    explore("claim, what is left before the next", Threads::Two, || next_claim(0, 1, 3));
 }
 
 #[test]
 fn nothing_is_left_behind_the_next_claim() {
-    nothing_is_left("claim, what is left behind the next", 3, 0, 3);
+    explore("claim, what is left behind the next", Threads::Two, || next_claim(3, 0, 3));
 }
