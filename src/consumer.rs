@@ -193,8 +193,15 @@ impl<A: Send + 'static, R: Send + 'static> ConsumerSet<A, R> {
 }
 
 impl<A, R> ConsumerSet<A, R> {
-    /// Leaves all lists, and ends a wake-up that was under way.
-    fn unpark(&self) {
+    /// Whether the set was woken for a job since it was parked, and has not looked yet: it counts as one on its way there.
+    /// Otherwise a waker that was woken only says that something changed, and the set is to be parked anew.
+    pub fn is_woken(&self) -> bool {
+        self.state.inner.lock().woken_by.is_some()
+    }
+
+    /// Ends waiting: the set is not woken any more, and a wake-up that was under way to it goes to another set.
+    pub fn unpark(&self) {
+        // Leaves all lists, and ends the wake-up.
         let (ticket, woken_by) = {
             let mut parking = self.state.inner.lock();
             (parking.ticket.take(), parking.woken_by.take())

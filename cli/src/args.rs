@@ -1,6 +1,7 @@
 //! The command line.
 
 mod map;
+pub(crate) mod serve;
 
 use clap::{Parser, Subcommand};
 pub(crate) use map::{Asked, Map, Request};
@@ -23,6 +24,7 @@ pub(crate) struct Args {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Map(Map),
+    Serve(serve::Serve),
     Bench(Bench),
     Completions(Completions),
     Man(Man),
