@@ -47,6 +47,8 @@ pub(super) struct WorkerSide {
     /// Jobs in its hands, in no order.
     pub(super) in_hand: Vec<RunKey>,
     pub(super) is_sleeping: bool,
+    /// It took a job since it slept last.
+    pub(super) has_worked: bool,
     pub(super) waker: Waker,
     /// Jobs that were in its hands and are over, or elsewhere: what it says of them is not wrong, but late.
     taken: HashSet<JobKey>,
@@ -79,6 +81,7 @@ impl Conn {
                 abilities: HashMap::new(),
                 in_hand: Vec::new(),
                 is_sleeping: false,
+                has_worked: false,
                 waker: Waker::from(Bell::of_conn(me, notices)),
                 taken: HashSet::new(),
             })

@@ -8,6 +8,7 @@ use crate::gearman::text::{self, MaxQueue};
 use crate::{Function, Limits, Priority, RegisterError};
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 /// Bytes of a name at most: the engine's limit.
 pub(super) const NAME_BYTES: usize = 512;
@@ -33,6 +34,8 @@ pub(super) struct Entry {
     /// The engine limits its queue.
     pub(super) is_limited: bool,
     pub(super) max_queue: MaxQueue,
+    /// When more sleepers may have to be woken.
+    pub(super) rewake_at: Option<Instant>,
     pub(super) done: u64,
     pub(super) failed: u64,
 }
@@ -90,6 +93,7 @@ impl Entry {
             uniques: HashMap::new(),
             is_limited: false,
             max_queue: MaxQueue::All(None),
+            rewake_at: None,
             done: 0,
             failed: 0,
         }
@@ -148,6 +152,7 @@ impl Table {
             Err(RegisterError::Closed) => return Err(NoFunction::Closed),
             Err(_) => return Err(NoFunction::Taken),
         };
+        function.set_wakeups(self.settings.wakeups);
         let mut entry = Entry::new(name.into(), Target::Remote(function));
         self.settings.max_queue.clone_into(&mut entry.max_queue);
         Ok(self.add_function(entry))

@@ -39,6 +39,9 @@ impl Hub {
         let result = act(&mut table);
         table.settle();
         drop(has_table);
+        if table.timers.take_has_earlier() && shard != 0 {
+            self.wake(0);
+        }
         for (other, dirty) in table.dirty.iter().enumerate() {
             if other != shard && !dirty.is_empty() {
                 self.wake(other);

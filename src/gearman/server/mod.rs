@@ -129,6 +129,21 @@ impl Builder {
         self
     }
 
+    /// How many sleeping workers are woken for a job: 0 none, `usize::MAX` all. And after which time as many more, while it is
+    /// queued. Default: 1, and none more; one that is woken and takes nothing, or vanishes, passes the wake-up on.
+    pub fn wakeups(mut self, workers: usize, more_after: impl Into<Option<Duration>>) -> Self {
+        self.settings.wakeups = workers;
+        self.settings.wakeup_delay = more_after.into();
+        self
+    }
+
+    /// Whether sleeping workers that did something since they slept last are woken before the others, which then can be
+    /// retired. Default: yes; otherwise it is first come, first woken.
+    pub fn wake_busy_first(mut self, busy_first: bool) -> Self {
+        self.settings.hot_first = busy_first;
+        self
+    }
+
     /// What becomes of a job whose worker is gone. Default: [`OnLoss::Requeue`].
     pub fn on_worker_lost(mut self, what: OnLoss) -> Self {
         self.settings.on_loss = what;

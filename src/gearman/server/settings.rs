@@ -38,6 +38,11 @@ pub(super) struct Settings {
     pub(super) timeout_unit: Duration,
     pub(super) least_timeout: Duration,
     pub(super) runs_abandoned: bool,
+    /// Sleeping workers that are woken for a job, and after which time as many more while it is not taken.
+    pub(super) wakeups: usize,
+    pub(super) wakeup_delay: Option<Duration>,
+    /// Workers that did something since they slept last are woken before others.
+    pub(super) hot_first: bool,
     pub(super) fails_after_exception: bool,
     pub(super) overflow: Overflow,
     pub(super) max_queue: MaxQueue,
@@ -70,6 +75,9 @@ impl Default for Settings {
             timeout_unit: Duration::from_millis(1),
             least_timeout: Duration::ZERO,
             runs_abandoned: false,
+            wakeups: 1,
+            wakeup_delay: None,
+            hot_first: true,
             fails_after_exception: false,
             overflow: Overflow::Reject,
             max_queue: MaxQueue::All(None),
@@ -95,6 +103,7 @@ impl Settings {
             Compat::Gearmand => {
                 self.on_timeout = OnLoss::Requeue;
                 self.least_timeout = Duration::from_secs(1);
+                self.wakeups = usize::MAX;
             }
             Compat::Perl => {
                 self.on_loss = OnLoss::Fail;
@@ -102,6 +111,8 @@ impl Settings {
                 self.overflow = Overflow::EvictNewest;
                 self.fails_after_exception = true;
                 self.perl_errors = true;
+                self.wakeups = 3;
+                self.wakeup_delay = Some(Duration::from_millis(100));
             }
         }
     }

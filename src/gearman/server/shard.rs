@@ -150,8 +150,9 @@ impl Shard {
             self.listeners.clear();
         }
         let is_idle = self.hub.with(self.index, |table| {
+            table.is_draining |= phase == DRAINING;
             self.due = table.tick(now);
-            table.runs.is_empty()
+            table.runs.is_empty() && table.locals == 0
         });
         if phase == DRAINING && is_idle {
             self.hub.set_phase(ENDED);

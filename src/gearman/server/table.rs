@@ -16,7 +16,7 @@ use super::keys::{ConnKey, FunctionKey, JobKey, RunKey};
 use super::local::Answer;
 use super::notices::{Bell, Notice, Notices, Ticket};
 use super::settings::{OnLoss, Settings};
-use super::timers::{Timers, wall_seconds};
+use super::timers::{Due, Timers, wall_seconds};
 use crate::gearman::packet::{self, Kind, Magic};
 use crate::{Engine, Priority, Update};
 use slotmap::SlotMap;
@@ -45,6 +45,10 @@ pub(super) struct Table {
     /// Connections with something to send, by shard.
     pub(super) dirty: Vec<Vec<ConnKey>>,
     pub(super) counters: Counters,
+    /// No job is given out any more.
+    pub(super) is_draining: bool,
+    /// Jobs in this process.
+    pub(super) locals: usize,
     taken: Vec<Notice>,
 }
 
@@ -85,6 +89,8 @@ impl Table {
             bytes: 0,
             dirty: (0..shards).map(|_| Vec::new()).collect(),
             counters: Counters::default(),
+            is_draining: false,
+            locals: 0,
             taken: Vec::new(),
         }
     }
@@ -133,6 +139,8 @@ impl Table {
                 }
                 job.state = State::Queued;
                 entry.queued[index(job.priority)] += 1;
+                let function = job.function;
+                self.rewake_later(function);
                 Ok(())
             }
             Target::Local(_) => self.start_local(key),
@@ -141,6 +149,9 @@ impl Table {
 
     /// Takes the next job that this worker can do.
     pub(super) fn take(&mut self, conn: ConnKey) -> Option<(JobKey, crate::Pulled<Ticket, ()>)> {
+        if self.is_draining {
+            return None;
+        }
         loop {
             let pulled = self.conns.get(conn)?.worker.as_ref()?.set.try_next()?;
             let key = pulled.arg().job();
@@ -165,9 +176,10 @@ impl Table {
         let limit = worker.abilities.get(&job.function).copied().flatten().map(|limit| now + limit);
         let run = self.runs.insert(Run { job: key, conn, pulled, position: worker.in_hand.len(), limit });
         worker.in_hand.push(run);
+        worker.has_worked = true;
         job.state = State::Running(run);
         if let Some(limit) = limit {
-            self.timers.limit(limit, run);
+            self.timers.push(limit, Due::Over(run));
         }
         self.counters.handed_out += 1;
     }
@@ -284,6 +296,7 @@ impl Table {
                 self.jobs.remove(key)
             }
             State::Local => {
+                self.locals -= 1;
                 if let Some(local) = job.extra.as_ref().and_then(|extra| extra.local.as_ref()) {
                     local.cancel();
                 }
@@ -362,6 +375,7 @@ impl Table {
             Err(Refusal::Payload(why)) => return Err(Refused::Payload(why)),
         }
         job.state = State::Local;
+        self.locals += 1;
         self.notices.push(Notice::Ended(key));
         Ok(())
     }
@@ -446,9 +460,38 @@ impl Table {
     pub(super) fn sleep(&mut self, conn: ConnKey) {
         let Some(worker) = self.conns.get_mut(conn).and_then(|conn| conn.worker.as_mut()) else { return };
         worker.is_sleeping = true;
-        if worker.set.poll_ready(&mut Context::from_waker(&worker.waker)).is_ready() {
+        let cx = &mut Context::from_waker(&worker.waker);
+        let is_hot = std::mem::take(&mut worker.has_worked) && self.settings.hot_first;
+        let looked = if is_hot { worker.set.poll_ready(cx) } else { worker.set.poll_ready_behind(cx) };
+        if looked.is_ready() {
             worker.set.unpark();
             self.send_noop(conn);
+        }
+    }
+
+    /// As many sleepers more are woken after a while, if that is the setting.
+    fn rewake_later(&mut self, function: FunctionKey) {
+        if let Some(delay) = self.settings.wakeup_delay {
+            let at = Instant::now() + delay;
+            let entry = &mut self.functions[function];
+            if entry.rewake_at.replace(at).is_none() {
+                self.timers.push(at, Due::Rewake(function));
+            }
+        }
+    }
+
+    fn rewake(&mut self, function: FunctionKey, now: Instant) {
+        let Some(entry) = self.functions.get_mut(function) else { return };
+        let Some(at) = entry.rewake_at.take() else { return };
+        if at > now {
+            // A later wake-up has put it off.
+            entry.rewake_at = Some(at);
+            return self.timers.push(at, Due::Rewake(function));
+        }
+        let Target::Remote(queue) = &entry.target else { return };
+        let waits = entry.queued.iter().sum::<usize>() > 0;
+        if waits && queue.wake_more(self.settings.wakeups) > 0 {
+            self.rewake_later(function);
         }
     }
 
@@ -463,10 +506,13 @@ impl Table {
     /// Ends what has run too long, and starts what is due. When to look again.
     pub(super) fn tick(&mut self, now: Instant) -> Option<Instant> {
         let seconds = wall_seconds();
-        while let Some(run) = self.timers.next_over(now) {
-            match self.runs.get(run).map(|run| (run.job, run.conn)) {
-                None => self.timers.was_stale(),
-                Some((job, conn)) => self.time_out(run, job, conn),
+        while let Some(due) = self.timers.next_due(now) {
+            match due {
+                Due::Over(run) => match self.runs.get(run).map(|run| (run.job, run.conn)) {
+                    None => self.timers.was_stale(),
+                    Some((job, conn)) => self.time_out(run, job, conn),
+                },
+                Due::Rewake(function) => self.rewake(function, now),
             }
         }
         while let Some(job) = self.timers.next_start(seconds) {
@@ -479,7 +525,7 @@ impl Table {
             }
         }
         self.settle();
-        self.timers.due(now, seconds)
+        self.timers.next(now, seconds)
     }
 
     fn time_out(&mut self, run: RunKey, job: JobKey, conn: ConnKey) {

@@ -1,6 +1,6 @@
 //! What is to happen at a time: jobs in hand that run too long, and jobs that are to start later.
 
-use super::keys::{JobKey, RunKey};
+use super::keys::{FunctionKey, JobKey, RunKey};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -10,13 +10,24 @@ const LOOK_AT_CLOCK: Duration = Duration::from_secs(30);
 /// So many entries may be of jobs that have ended, besides as many as are not.
 const STALE: usize = 1024;
 
+/// What is due at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Due {
+    /// A job in hand has run too long, or has ended before.
+    Over(RunKey),
+    /// More sleepers may have to be woken.
+    Rewake(FunctionKey),
+}
+
 #[derive(Default)]
 pub(super) struct Timers {
-    limits: BinaryHeap<Reverse<(Instant, RunKey)>>,
+    due: BinaryHeap<Reverse<(Instant, Due)>>,
     /// Entries above whose job has ended.
     stale: usize,
     /// By seconds since 1970.
     starts: BinaryHeap<Reverse<(u64, JobKey)>>,
+    /// Something is due earlier than before.
+    has_earlier: bool,
 }
 
 /// Seconds since 1970.
@@ -25,33 +36,35 @@ pub(super) fn wall_seconds() -> u64 {
 }
 
 impl Timers {
-    pub(super) fn limit(&mut self, at: Instant, run: RunKey) {
-        self.limits.push(Reverse((at, run)));
+    pub(super) fn push(&mut self, at: Instant, due: Due) {
+        self.has_earlier |= self.due.peek().is_none_or(|Reverse((first, _))| at < *first);
+        self.due.push(Reverse((at, due)));
     }
 
     /// A job with a limit has ended in time. Its entry goes later; `is_running` tells which others have gone, too.
     pub(super) fn forget_limit(&mut self, is_running: impl Fn(RunKey) -> bool) {
         self.stale += 1;
-        if self.stale > STALE + self.limits.len() / 2 {
-            self.limits.retain(|Reverse((_, run))| is_running(*run));
+        if self.stale > STALE + self.due.len() / 2 {
+            self.due.retain(|Reverse((_, due))| !matches!(due, Due::Over(run) if !is_running(*run)));
             self.stale = 0;
         }
     }
 
     pub(super) fn start_at(&mut self, seconds: u64, job: JobKey) {
+        self.has_earlier |= self.starts.peek().is_none_or(|Reverse((first, _))| seconds < *first);
         self.starts.push(Reverse((seconds, job)));
     }
 
-    /// The next that has run too long, or has ended before.
-    pub(super) fn next_over(&mut self, now: Instant) -> Option<RunKey> {
-        let Reverse((at, _)) = self.limits.peek()?;
+    /// The next that is due.
+    pub(super) fn next_due(&mut self, now: Instant) -> Option<Due> {
+        let Reverse((at, _)) = self.due.peek()?;
         if *at > now {
             return None;
         }
-        self.limits.pop().map(|Reverse((_, run))| run)
+        self.due.pop().map(|Reverse((_, due))| due)
     }
 
-    /// An entry that `next_over` gave was of a job that has ended.
+    /// An entry that was due was of a job that has ended.
     pub(super) fn was_stale(&mut self) {
         self.stale = self.stale.saturating_sub(1);
     }
@@ -65,9 +78,14 @@ impl Timers {
         self.starts.pop().map(|Reverse((_, job))| job)
     }
 
+    /// Whether who waits for the time has to look again.
+    pub(super) fn take_has_earlier(&mut self) -> bool {
+        std::mem::take(&mut self.has_earlier)
+    }
+
     /// When to look again.
-    pub(super) fn due(&self, now: Instant, seconds: u64) -> Option<Instant> {
-        let limit = self.limits.peek().map(|Reverse((at, _))| *at);
+    pub(super) fn next(&self, now: Instant, seconds: u64) -> Option<Instant> {
+        let limit = self.due.peek().map(|Reverse((at, _))| *at);
         let start = self.starts.peek().map(|Reverse((at, _))| {
             let wait = Duration::from_secs(at.saturating_sub(seconds));
             now + wait.min(LOOK_AT_CLOCK)
