@@ -1,8 +1,8 @@
 //! A raw peer of a Gearman server: sends packets and lines, and says what comes back.
 
+use layshaft::Engine;
 use layshaft::gearman::packet::{self, Kind, Limits, Magic, Message};
 use layshaft::gearman::{Server, ServerBuilder};
-use layshaft::Engine;
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
@@ -134,6 +134,7 @@ impl Peer {
                     assert_eq!(frame.magic, Magic::Response);
                     let packet = frame.packet().unwrap();
                     let got = Got { kind: packet.kind, args: packet.args().iter().map(|arg| arg.to_vec()).collect() };
+                    drop(packet);
                     self.buffer.drain(..length);
                     return Some(got);
                 }
@@ -181,6 +182,16 @@ impl Peer {
             }
             before.push(got);
         }
+    }
+
+    /// What this and earlier packets asked for is done. What has come stays to be read.
+    pub(crate) fn settle(&mut self) {
+        let mut before = Vec::new();
+        for got in self.sync() {
+            let args: Vec<&[u8]> = got.args.iter().map(Vec::as_slice).collect();
+            packet::encode(&mut before, Magic::Response, got.kind, &args);
+        }
+        self.buffer.splice(0..0, before);
     }
 
     #[track_caller]

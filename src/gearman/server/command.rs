@@ -1,7 +1,7 @@
 //! What each packet does, one function a command.
 
 use super::conn::Conn;
-use super::job::State;
+use super::job::{Progress, State};
 use super::keys::{ConnKey, FunctionKey, JobKey, RunKey};
 use super::table::{End, NewJob, Refused, Table};
 use super::timers::wall_seconds;
@@ -397,7 +397,7 @@ impl Table {
     fn work_status(&mut self, from: ConnKey, packet: &Packet<'_>) {
         if let Some((key, _)) = self.in_hand(from, packet, false) {
             let (done, total) = (packet.arg(1), packet.arg(2));
-            self.jobs[key].extra().progress = Some((done.into(), total.into()));
+            self.jobs[key].extra().progress = Some(Progress { done: done.into(), total: total.into() });
             let handle = self.handle(key);
             self.relay(key, Kind::WorkStatus, &[handle.as_bytes(), done, total]);
         }

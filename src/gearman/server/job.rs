@@ -27,12 +27,17 @@ pub(super) struct Job {
 #[derive(Default)]
 pub(super) struct Extra {
     pub(super) reducer: Option<Box<[u8]>>,
-    /// How much is done, of how much, as the worker wrote it.
-    pub(super) progress: Option<(Box<[u8]>, Box<[u8]>)>,
+    pub(super) progress: Option<Progress>,
     /// The engine's handle, where the function has limits: a cancelled job then makes room at once.
     pub(super) handle: Option<JobHandle<()>>,
     /// The job in this process that it is.
     pub(super) local: Option<Box<dyn LocalRun>>,
+}
+
+/// How much is done, of how much, as the worker wrote it.
+pub(super) struct Progress {
+    pub(super) done: Box<[u8]>,
+    pub(super) total: Box<[u8]>,
 }
 
 /// Where a job is.
@@ -149,7 +154,7 @@ impl Job {
     /// How much is done, of how much; empty if nothing was told.
     pub(super) fn progress(&self) -> (&[u8], &[u8]) {
         let progress = self.extra.as_ref().and_then(|extra| extra.progress.as_ref());
-        progress.map_or((b"0", b"0"), |(done, total)| (done, total))
+        progress.map_or((b"0", b"0"), |progress| (&progress.done, &progress.total))
     }
 
     pub(super) fn is_running(&self) -> bool {

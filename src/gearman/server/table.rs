@@ -11,7 +11,7 @@
 use super::conn::{Conn, WorkerSide};
 use super::functions::{Entry, Target};
 use super::handles::{Handle, Handles};
-use super::job::{Extra, Job, Run, State};
+use super::job::{Extra, Job, Progress, Run, State};
 use super::keys::{ConnKey, FunctionKey, JobKey, RunKey};
 use super::local::Answer;
 use super::notices::{Bell, Notice, Notices, Ticket};
@@ -401,7 +401,8 @@ impl Table {
             Update::Progress { done, total } => {
                 let (done, total) = (done.to_string(), total.to_string());
                 if let Some(job) = self.jobs.get_mut(key) {
-                    job.extra().progress = Some((done.as_bytes().into(), total.as_bytes().into()));
+                    job.extra().progress =
+                        Some(Progress { done: done.as_bytes().into(), total: total.as_bytes().into() });
                 }
                 self.relay(key, Kind::WorkStatus, &[handle, done.as_bytes(), total.as_bytes()]);
             }
