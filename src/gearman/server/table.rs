@@ -463,8 +463,7 @@ impl Table {
         worker.is_sleeping = true;
         let cx = &mut Context::from_waker(&worker.waker);
         let is_hot = std::mem::take(&mut worker.has_worked) && self.settings.hot_first;
-        let looked = if is_hot { worker.set.poll_ready(cx) } else { worker.set.poll_ready_behind(cx) };
-        if looked.is_ready() {
+        if worker.set.poll_needed(cx, is_hot).is_ready() {
             worker.set.unpark();
             self.send_noop(conn);
         }
