@@ -1,7 +1,7 @@
 //! What each text command answers.
 
 use super::functions::Target;
-use super::job::State;
+use super::job::{State, Unique};
 use super::keys::{ConnKey, JobKey};
 use super::table::{End, Table};
 use crate::gearman::text::{self, Command, TextError};
@@ -149,8 +149,7 @@ impl Table {
             let conn = &self.conns[key];
             out.extend_from_slice(&text::escape(conn.peer.as_bytes()));
             out.push(b'\n');
-            let mut jobs: Vec<JobKey> =
-                conn.listening.iter().copied().filter(|job| self.jobs.contains_key(*job)).collect();
+            let mut jobs: Vec<JobKey> = conn.listening.iter().copied().filter(|job| self.jobs.contains(*job)).collect();
             jobs.sort_unstable();
             jobs.dedup();
             for job in jobs.into_iter().filter(|job| self.jobs[*job].state != State::Buried) {
@@ -204,7 +203,7 @@ impl Table {
     }
 
     fn show_unique_jobs(&self) -> Vec<u8> {
-        let keyed = self.live_jobs().into_iter().filter(|key| self.jobs[*key].unique.is_some());
+        let keyed = self.live_jobs().into_iter().filter(|key| self.jobs[*key].unique() != Unique::None);
         self.rows(keyed.collect(), |row, key| row.extend_from_slice(&text::escape(self.jobs[key].shown_unique())))
     }
 

@@ -3,10 +3,10 @@
 use super::keys::{FunctionKey, JobKey};
 use super::local::Local;
 use super::notices::Ticket;
-use super::table::Table;
+use super::table::{Known, Table};
 use crate::gearman::text::{self, MaxQueue};
 use crate::{Function, Limits, Priority, RegisterError};
-use std::collections::HashMap;
+use hashbrown::HashTable;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -30,7 +30,7 @@ pub(super) struct Entry {
     /// Connections that can do it.
     pub(super) workers: usize,
     /// Live jobs by unique key.
-    pub(super) uniques: HashMap<Arc<[u8]>, JobKey>,
+    pub(super) uniques: HashTable<Known>,
     /// The engine limits its queue.
     pub(super) is_limited: bool,
     pub(super) max_queue: MaxQueue,
@@ -90,7 +90,7 @@ impl Entry {
             running: 0,
             tombstones: 0,
             workers: 0,
-            uniques: HashMap::new(),
+            uniques: HashTable::new(),
             is_limited: false,
             max_queue: MaxQueue::All(None),
             rewake_at: None,

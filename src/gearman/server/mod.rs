@@ -38,6 +38,7 @@ mod local;
 mod notices;
 mod settings;
 mod shard;
+mod slots;
 mod socket;
 mod stream;
 mod table;
