@@ -1,9 +1,11 @@
 //! Whole engines, with threads that the model starts.
 
 use crate::engine::Engine;
+use crate::function::Function;
 use crate::sched::idle::Asleep;
 use crate::sched::registry::Shared;
 use crate::sched::sleep::{Sleep, Woken};
+use crate::sched::tally;
 use crate::sched::worker::Worker;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +20,14 @@ pub fn engine_with_spares(workers: usize, spares: usize) -> (Engine, Seat) {
     let shared = Arc::new(Shared::new(workers, spares, String::new(), Duration::from_secs(1)));
     shared.spares.staff();
     (0..spares).for_each(|_| shared.phase.arrive());
+    (Engine::from_shared(Arc::clone(&shared)), Seat(shared))
+}
+
+/// The same without spares, whose workers count what they run. Functions that have ended are not freed.
+pub fn engine_that_counts(workers: usize) -> (Engine, Seat) {
+    let mut shared = Shared::new(workers, 0, String::new(), Duration::from_secs(1));
+    shared.is_counting = true;
+    let shared = Arc::new(shared);
     (Engine::from_shared(Arc::clone(&shared)), Seat(shared))
 }
 
@@ -45,6 +55,27 @@ impl Steps {
 
     pub fn start_search(&self) {
         self.0.shared_arc().sleep.start_search();
+    }
+
+    /// A point between two jobs.
+    pub fn between_jobs(&self) {
+        self.0.between_jobs();
+    }
+
+    /// Runs a job of the function with this index, if it is listed: one job that does nothing, of which `end` tells.
+    pub fn run_one_of(&self, index: usize, end: impl FnOnce()) {
+        if let Some(core) = self.0.shared_arc().function(index) {
+            // SAFETY: listed since the last point between two jobs.
+            self.0.begin(unsafe { core.as_ref() });
+            self.0.start();
+            self.0.end();
+            end();
+        }
+    }
+
+    /// Nothing is left to do.
+    pub fn park(&self) {
+        self.0.mark_parked();
     }
 
     /// Looks after the claims of others from now on.
@@ -122,6 +153,17 @@ impl Seat {
     /// The clock, an hour from now.
     pub fn tick(&self) {
         self.0.timer.tell(std::time::Instant::now() + Duration::from_secs(3600));
+    }
+
+    /// Jobs of a function that run, and that have ended: of its figures those that workers count.
+    pub fn counted<A, R>(&self, function: &Function<A, R>) -> (u64, u64) {
+        let started = tally::started(&**function.core(), self.0.workers.iter().map(|seat| &*seat.tallies));
+        (started.running, started.done)
+    }
+
+    /// Lets go of the removed functions that nobody can hold any more.
+    pub fn collect(&self) {
+        drop(self.0.collect_idle());
     }
 
     /// How many functions the engine knows; it takes no more.
