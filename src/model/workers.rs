@@ -3,6 +3,7 @@
 use crate::engine::Engine;
 use crate::function::Function;
 use crate::sched::idle::Asleep;
+use crate::sched::lent::Lent;
 use crate::sched::registry::Shared;
 use crate::sched::sleep::{Sleep, Woken};
 use crate::sched::tally;
@@ -45,6 +46,16 @@ pub fn work_when_called(seat: Seat, index: usize) {
     Worker::main_when_called(seat.0, index);
 }
 
+/// So many threads that are lent out together.
+#[derive(Clone)]
+pub struct Loan(Arc<Lent>);
+
+impl Loan {
+    pub fn new(threads: usize) -> Self {
+        Loan(Arc::new(Lent::new(threads)))
+    }
+}
+
 /// A worker whose steps the model takes itself.
 pub struct Steps(Worker);
 
@@ -71,6 +82,16 @@ impl Steps {
             self.0.end();
             end();
         }
+    }
+
+    /// Waits inside a job while `f` runs: `false` at once when nobody would be left to run jobs.
+    pub fn block(&self, f: impl FnOnce()) -> bool {
+        self.0.block(false).inspect(|_| f()).is_some()
+    }
+
+    /// Is one of the lent ones while `f` runs.
+    pub fn lend(&self, to: &Loan, f: impl FnOnce()) {
+        self.0.lend(&to.0, f);
     }
 
     /// Nothing is left to do.
@@ -153,6 +174,11 @@ impl Seat {
     /// The clock, an hour from now.
     pub fn tick(&self) {
         self.0.timer.tell(std::time::Instant::now() + Duration::from_secs(3600));
+    }
+
+    /// Threads that run jobs or could, and that wait inside a job.
+    pub fn running_and_blocked(&self) -> (usize, usize) {
+        self.0.spares.running_and_blocked()
     }
 
     /// Jobs of a function that run, and that have ended: of its figures those that workers count.

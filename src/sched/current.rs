@@ -64,9 +64,8 @@ impl Worker {
 
     pub(super) fn set_running(&self, mut running: Running) {
         // SAFETY: runs, or is about to, and so is not freed.
-        if self.shared.counts_jobs()
-            && let Some(function) = unsafe { running.function.as_ref() }
-        {
+        let function = unsafe { running.function.as_ref() };
+        if let Some(function) = function.filter(|_| self.shared.counts_jobs()) {
             running.tally = self.me().tallies.of(function);
         }
         self.running.set(running);
