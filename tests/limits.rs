@@ -286,6 +286,28 @@ fn no_more_than_so_many_run_at_once() {
 }
 
 /// A job that panics, or was cancelled, gives its place free.
+/// While as many run as may, nothing shows that a more urgent one waits: whoever ends one looks.
+#[test]
+fn a_high_job_is_next_when_a_cap_gives_way() {
+    let (engine, gate, log) = (engine(1), Gate::new(), Log::default());
+    let (pass, note) = (gate.clone(), Arc::clone(&log));
+    let capped = engine.function("capped", move |n: u32| {
+        if n == 0 {
+            pass.pass();
+        }
+        note.lock().unwrap().push(n);
+    });
+    let capped = capped.unwrap();
+    capped.set_limits(Limits::new().concurrency(1));
+    (0..4).for_each(|n| capped.send(n).unwrap());
+    gate.wait_entered(1);
+    capped.job(9).priority(Low).send().unwrap();
+    capped.job(10).priority(High).send().unwrap();
+    gate.open();
+    engine.shutdown(Shutdown::Drain);
+    assert_eq!(*log.lock().unwrap(), [0, 10, 1, 2, 3, 9]);
+}
+
 #[test]
 fn whatever_ends_gives_its_place_free() {
     let _watchdog = watchdog("the end of the jobs");

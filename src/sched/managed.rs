@@ -227,10 +227,15 @@ impl<'c, S: Stored> Desk<'c, S> {
         self.start_in(self.enter(), priority)
     }
 
-    /// The same for who has just ended one: that is over first.
+    /// The same for who has just ended one: that is over first. `None`, too, when a more urgent one may start now: a cap may have
+    /// kept its ready bit from being set until here.
     pub(crate) fn start_next(self, priority: Priority) -> Option<Entry<S>> {
         let mut inner = self.enter();
         inner.state.ended();
+        if Priority::ALL[..priority.index()].iter().any(|urgent| inner.state.may_start(*urgent)) {
+            self.leave(inner, Ends::new());
+            return None;
+        }
         self.start_in(inner, priority)
     }
 
