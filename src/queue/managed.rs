@@ -218,7 +218,7 @@ impl<S> State<S> {
     /// What was accepted is to end: jobs that are not due never will be, and those that wait for another attempt have it now.
     pub(crate) fn start_ending(&mut self, ends: &mut Ends<S>) {
         self.ending = true;
-        self.paused = false;
+        self.set_paused(false, None);
         for (priority, entry) in self.delayed.take() {
             let is_retry = self.records.get(entry.record).is_some_and(|record| record.attempts > 0);
             if is_retry {
@@ -514,8 +514,10 @@ impl<S> State<S> {
         entry.listener().is_some_and(|slot| unsafe { slot.as_ref() }.is_cancel_granted())
     }
 
-    /// Takes everything out.
+    /// Takes everything out, for good: what comes after it is cleared as well.
     pub(crate) fn clear(&mut self, ends: &mut Ends<S>) {
+        self.ending = true;
+        self.set_paused(false, None);
         let delayed = self.delayed.take().map(|(_, entry)| entry);
         let jobs = self.jobs.each_mut().map(std::mem::take).into_iter().flatten();
         for entry in jobs.chain(delayed).collect::<Vec<_>>() {
