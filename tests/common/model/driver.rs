@@ -1,21 +1,21 @@
 //! Applies operations to an engine and to the model, and compares after each.
 
 use super::consumers::Set;
-use super::operation::{Finish, NAMES, Operation, SETS, Terms};
+use super::operation::{Finish, NAMES, Operation, Policy, SETS, Terms};
 use super::reference::{Reference, Refusal, State, result};
 use super::runs::{CHILD_BITS, Log, body};
-use super::started::DEAD;
+use super::started::{Attempt, DEAD};
 use crate::common::wake::CountingWaker;
-use crate::common::{Held, Live, Token, engine, outcome, watchdog};
-use layshaft::{Engine, Function, JobError, JobHandle, Pulled, Retry, Submit, SubmitError};
+use crate::common::{Held, Live, PATIENCE, Token, engine, outcome, watchdog};
+use layshaft::{Engine, Function, JobError, JobHandle, Pulled, Reason, Retry, Submit, SubmitError};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Longer than any run.
-const HOUR: Duration = Duration::from_secs(3600);
+pub(super) const HOUR: Duration = Duration::from_secs(3600);
 
 pub(super) struct Arg {
     pub(super) id: u64,
@@ -76,8 +76,7 @@ pub(super) struct Driver {
     pub(super) sets: Vec<Set>,
     /// A member of every consumer function, which takes what is left at the end.
     pub(super) sweeper: Option<Set>,
-    /// With its number in the model.
-    pub(super) pulled: Vec<(Pulled<Arg, Reply>, usize)>,
+    pub(super) pulled: Vec<(Pulled<Arg, Reply>, Attempt)>,
 }
 
 /// Runs `operations` on a fresh engine and ends it.
@@ -94,6 +93,15 @@ pub(crate) fn run(operations: &[Operation], finish: Finish) {
 /// Picks by number from what there is.
 pub(super) fn pick<T>(items: &[T], at: usize) -> Option<usize> {
     (!items.is_empty()).then(|| at % items.len())
+}
+
+/// Waits until something holds that another thread brings about and tells nobody; the caller sees whether it does.
+pub(super) fn until(holds: impl Fn() -> bool) {
+    // Less than for what must come: it may be that it never holds.
+    let end = Instant::now() + PATIENCE / 10;
+    while !holds() && Instant::now() < end {
+        std::thread::yield_now();
+    }
 }
 
 impl Driver {
@@ -158,6 +166,8 @@ impl Driver {
     fn control(&mut self, operation: Operation) {
         let (Operation::SetLimits { function, .. }
         | Operation::Pause { function }
+        | Operation::PauseUntil { function, .. }
+        | Operation::Elapse { function, .. }
         | Operation::Resume { function }
         | Operation::SetRetry { function, .. }
         | Operation::TakeDead { function, .. }
@@ -174,15 +184,24 @@ impl Driver {
             }
             Operation::Pause { .. } => {
                 function.pause();
-                self.model.pause(index);
+                self.model.pause(index, None);
+            }
+            Operation::PauseUntil { hours, .. } => {
+                function.pause_until(Instant::now() + u32::from(hours) * HOUR);
+                self.model.pause(index, Some(hours));
+                until(|| function.is_paused() == self.model.functions[index].paused);
             }
             Operation::Resume { .. } => {
                 function.resume();
-                self.model.functions[index].paused = false;
+                self.model.resume(index);
             }
-            Operation::SetRetry { attempts, .. } if self.model.functions[index].remote => {
-                function.set_retry((attempts > 0).then(|| Retry::attempts(attempts).keep_dead(DEAD)));
-                self.model.set_retry(index, attempts);
+            Operation::Elapse { hours, .. } => {
+                function.fall_due(Instant::now() + u32::from(hours) * HOUR);
+                self.model.fall_due(index, hours);
+            }
+            Operation::SetRetry { policy, .. } => {
+                function.set_retry(retry(policy));
+                self.model.set_retry(index, policy);
             }
             Operation::TakeDead { at, .. } => {
                 let dead = function.dead();
@@ -252,6 +271,25 @@ impl Driver {
             job.send()
         };
         self.compare_refusal(expected.map(|_| ()), refused.err(), id);
+        self.wait_for_the_clock(at);
+    }
+
+    /// What is due at once is the engine's clock's to do.
+    fn wait_for_the_clock(&self, at: usize) {
+        let function = &self.functions[at];
+        until(|| function.queued() == self.model.queued(at));
+        for Handle { handle, claim, .. } in &self.handles {
+            let of = &self.model.jobs[self.model.claims[*claim].job];
+            if of.function != at {
+                continue;
+            }
+            until(|| handle.is_finished() == self.model.claims[*claim].end.is_some());
+            let is_delayed =
+                || function.explain_job(handle).reasons().iter().any(|r| matches!(r, Reason::NotBefore { .. }));
+            if of.terms.after == Some(0) {
+                until(|| !is_delayed());
+            }
+        }
     }
 
     fn batch(&mut self, function: usize, jobs: u8, handles: bool) {
@@ -335,6 +373,7 @@ impl Driver {
             Err(JobError::Evicted) => State::Evicted,
             Err(JobError::Failed(_)) => State::Failed,
             Err(JobError::Lost) => State::Lost,
+            Err(JobError::TimedOut) => State::TimedOut,
             Err(other) => panic!("handle {claim} ended with {other}"),
         };
         assert_eq!(Some(state), expected.end, "the end that handle {claim} reports, of job {}", expected.job);
@@ -366,13 +405,21 @@ fn with_terms<'f>(mut job: Submit<'f, Arg, Reply>, terms: Terms) -> Submit<'f, A
     if let Some(key) = terms.key {
         job = job.unique([key]);
     }
-    if terms.later {
-        job = job.after(HOUR);
+    if let Some(hours) = terms.after {
+        job = job.after(u32::from(hours) * HOUR);
     }
-    if terms.timed {
-        job = job.deadline(HOUR).timeout(HOUR);
+    if let Some(hours) = terms.deadline {
+        job = job.deadline(u32::from(hours) * HOUR);
+    }
+    if let Some(hours) = terms.timeout {
+        job = job.timeout(u32::from(hours) * HOUR);
     }
     job
+}
+
+fn retry(policy: Policy) -> Option<Retry> {
+    let retry = Retry::attempts(policy.attempts).panics(policy.panics).timeouts(policy.timeouts).keep_dead(DEAD);
+    (policy.attempts > 0).then(|| if policy.later { retry.delay(HOUR) } else { retry })
 }
 
 fn name_of(name: usize) -> String {

@@ -2,7 +2,8 @@
 //!
 //! The engine has one worker, held in a gate while operations are applied, so what is queued where is known exactly.
 //! [`Operation::Run`](operation::Operation::Run) opens the gate, waits until everything queued has run, and closes it
-//! again. The property test draws operations, the fuzz target and its replay decode them from bytes.
+//! again. Time passes when an operation says so ([`Elapse`](operation::Operation::Elapse)), but for what is due at once: that is
+//! the engine's clock's to do, and is waited for. The property test draws operations, the fuzz target and its replay decode them from bytes.
 
 mod consumers;
 pub(crate) mod driver;
@@ -12,6 +13,7 @@ mod reference;
 mod room;
 mod runs;
 mod started;
+mod times;
 
 /// Decodes `bytes`, which may be any, and runs them.
 pub(crate) fn run_bytes(bytes: &[u8]) {
