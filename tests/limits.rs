@@ -3,7 +3,7 @@
 mod common;
 
 use common::wake::CountingWaker;
-use common::{Gate, Held, Live, Tally, engine, outcome, value, watchdog};
+use common::{Gate, Held, Live, Tally, Token, engine, outcome, value, watchdog};
 use layshaft::Priority::{High, Low, Normal};
 use layshaft::{Function, JobError, JobHandle, Limits, Overflow, Priority, Shutdown, SubmitError};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -553,4 +553,26 @@ fn a_cancel_makes_room_for_who_waits() {
         note.resume();
         assert_eq!(value(second), 2);
     });
+}
+
+/// What was cancelled before a caller waits is dropped, and counted as gone once, while it waits.
+#[test]
+fn who_waits_for_room_keeps_nothing_that_has_ended() {
+    let _watchdog = watchdog("the drop of what was cancelled");
+    let (held, live) = (Held::new(1), Live::default());
+    let slow = held.engine.function("slow", |_: Token| ()).unwrap();
+    let jobs: Vec<_> = (0..3).map(|_| slow.submit(live.token()).unwrap()).collect();
+    assert!(jobs[0].cancel());
+    slow.set_limits(Limits::new().capacity(1).overflow(Overflow::Block));
+    thread::scope(|scope| {
+        scope.spawn(|| slow.send(live.token()).unwrap());
+        while live.dropped() == 0 {
+            thread::yield_now();
+        }
+        // Whoever tells of a drop has counted it.
+        assert_eq!((live.dropped(), slow.queued()), (1, 2));
+        slow.set_limits(Limits::new());
+    });
+    held.release().shutdown(Shutdown::Drain);
+    live.assert_balanced();
 }

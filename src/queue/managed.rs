@@ -68,6 +68,11 @@ impl<S> Ends<S> {
         Ends { entries: Vec::new(), records: Vec::new(), cancelled: Vec::new(), unused: Vec::new(), dead: 0 }
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        let Ends { entries, records, cancelled, unused, dead } = self;
+        entries.is_empty() && records.is_empty() && cancelled.is_empty() && unused.is_empty() && *dead == 0
+    }
+
     pub(crate) fn append(&mut self, other: &mut Ends<S>) {
         self.entries.append(&mut other.entries);
         self.records.append(&mut other.records);

@@ -201,6 +201,11 @@ impl<'c, S: Stored> Desk<'c, S> {
                 inner.swept = cancels;
             }
             match inner.state.make_room(priority, &mut ends) {
+                Err(NoRoom::Wait) if may_wait && !ends.is_empty() => {
+                    // Told before the wait, which may be long: until then what was taken out counts as cancelled, and is kept.
+                    self.leave(inner, std::mem::replace(&mut ends, Ends::new()));
+                    inner = self.enter();
+                }
                 Err(NoRoom::Wait) if may_wait => {
                     inner.waiting += 1;
                     // Cancels make room, too, and tell nobody here.
