@@ -1,13 +1,15 @@
 //! Applies operations to an engine and to the model, and compares after each.
 
+use super::batches::Batch;
 use super::consumers::Set;
 use super::operation::{Finish, NAMES, Operation, Policy, SETS, Terms};
 use super::reference::{Reference, Refusal, State, result};
 use super::runs::{CHILD_BITS, Log, body};
 use super::started::{Attempt, DEAD};
+use super::waiters::Waiter;
 use crate::common::wake::CountingWaker;
 use crate::common::{Held, Live, PATIENCE, Token, engine, outcome, watchdog};
-use layshaft::{Engine, Function, JobError, JobHandle, Pulled, Reason, Retry, Submit, SubmitError};
+use layshaft::{Engine, Function, JobError, JobHandle, Priority, Pulled, Reason, Retry, Submit, SubmitError};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
@@ -77,6 +79,10 @@ pub(super) struct Driver {
     /// A member of every consumer function, which takes what is left at the end.
     pub(super) sweeper: Option<Set>,
     pub(super) pulled: Vec<(Pulled<Arg, Reply>, Attempt)>,
+    pub(super) batches: Vec<Batch>,
+    pub(super) waiters: Vec<Waiter>,
+    /// Callers that have waited for room.
+    pub(super) waited: u64,
 }
 
 /// Runs `operations` on a fresh engine and ends it.
@@ -85,6 +91,7 @@ pub(crate) fn run(operations: &[Operation], finish: Finish) {
     let mut driver = Driver::new();
     for operation in operations {
         driver.apply(*operation);
+        driver.let_in();
         driver.check();
     }
     driver.finish(finish);
@@ -117,6 +124,9 @@ impl Driver {
             sets: (0..SETS).map(|_| Set::new(&held.engine)).collect(),
             sweeper: Some(Set::new(&held.engine)),
             pulled: Vec::new(),
+            batches: Vec::new(),
+            waiters: Vec::new(),
+            waited: 0,
             held: Some(held),
         }
     }
@@ -135,6 +145,9 @@ impl Driver {
             Operation::Submit { function, n, terms } => self.submit(function, n, terms, true),
             Operation::SendBatch { function, jobs } => self.batch(function, jobs, false),
             Operation::SubmitBatch { function, jobs } => self.batch(function, jobs, true),
+            Operation::Collect { function, jobs } => self.collect(function, jobs),
+            Operation::Next { batch } => self.next(batch),
+            Operation::DropBatch { batch } => self.drop_batch(batch),
             Operation::Cancel { handle } => {
                 if let Some(at) = pick(&self.handles, handle) {
                     assert_eq!(self.handles[at].handle.cancel(), self.model.cancel(self.handles[at].claim));
@@ -195,10 +208,14 @@ impl Driver {
                 function.resume();
                 self.model.resume(index);
             }
+            // Between the loss and the next attempt a caller might get in, or not.
+            Operation::Elapse { .. } if self.has_waiter(index) && self.model.functions[index].policy.timeouts => {}
             Operation::Elapse { hours, .. } => {
                 function.fall_due(Instant::now() + u32::from(hours) * HOUR);
                 self.model.fall_due(index, hours);
             }
+            // Whether a caller that waits has seen it is unknown.
+            Operation::SetRetry { .. } if self.has_waiter(index) => {}
             Operation::SetRetry { policy, .. } => {
                 function.set_retry(retry(policy));
                 self.model.set_retry(index, policy);
@@ -213,6 +230,10 @@ impl Driver {
             Operation::RetryDead { at, .. } => {
                 let dead = function.dead();
                 let Some(at) = pick(&dead, at) else { return };
+                let priority = self.model.jobs[self.model.functions[index].dead[at]].terms.priority;
+                if self.model.room_left(index, priority) == 0 {
+                    return;
+                }
                 let job = self.model.functions[index].dead.remove(at);
                 let (id, n) = (self.model.jobs[job].id, self.model.jobs[job].n);
                 let terms = Terms { priority: self.model.jobs[job].terms.priority, ..Terms::default() };
@@ -244,11 +265,11 @@ impl Driver {
     }
 
     /// The id of the next job's argument: jobs that only join have none in the model, which is all right.
-    fn next_id(&self) -> u64 {
+    pub(super) fn next_id(&self) -> u64 {
         (self.model.jobs.len() as u64) << CHILD_BITS
     }
 
-    fn compare_refusal(&self, expected: Result<(), Refusal>, refused: Option<SubmitError<Arg>>, id: u64) {
+    pub(super) fn compare_refusal(&self, expected: Result<(), Refusal>, refused: Option<SubmitError<Arg>>, id: u64) {
         let Some(error) = refused else {
             assert_eq!(expected, Ok(()), "a job was accepted");
             return;
@@ -261,6 +282,9 @@ impl Driver {
         let Some(at) = pick(&self.functions, function) else { return };
         let id = self.next_id();
         let expected = self.model.submit(at, id, n, terms, handle);
+        if expected == Err(Refusal::Wait) {
+            return self.wait_for_room(at, n, terms, handle);
+        }
         let job = with_terms(self.functions[at].job(Arg::new(id, n, &self.live)), terms);
         let refused = if handle {
             job.submit().map(|handle| {
@@ -275,7 +299,7 @@ impl Driver {
     }
 
     /// What is due at once is the engine's clock's to do.
-    fn wait_for_the_clock(&self, at: usize) {
+    pub(super) fn wait_for_the_clock(&self, at: usize) {
         let function = &self.functions[at];
         until(|| function.queued() == self.model.queued(at));
         for Handle { handle, claim, .. } in &self.handles {
@@ -294,6 +318,7 @@ impl Driver {
 
     fn batch(&mut self, function: usize, jobs: u8, handles: bool) {
         let Some(at) = pick(&self.functions, function) else { return };
+        let jobs = jobs.min(self.model.room_left(at, Priority::Normal));
         let (mut args, mut claims, mut is_open) = (Vec::new(), Vec::new(), true);
         let mut refusal = None;
         let first = self.next_id();
@@ -387,6 +412,10 @@ impl Driver {
         let registered = self.model.names.iter().flatten().count();
         assert_eq!(self.engine().stats().functions, registered + 1, "the gate's function is one more");
         for (at, (function, expected)) in self.functions.iter().zip(&self.model.functions).enumerate() {
+            if self.has_waiter(at) {
+                // It looks for cancelled jobs now and then, and takes them out in several steps.
+                until(|| function.queued() == self.model.queued(at));
+            }
             assert_eq!(function.queued(), self.model.queued(at), "queued jobs of function {at}");
             let is = (function.is_closed(), function.is_paused());
             assert_eq!(is, (expected.closed, expected.paused), "function {at} is closed, is paused");
@@ -400,7 +429,7 @@ impl Driver {
     }
 }
 
-fn with_terms<'f>(mut job: Submit<'f, Arg, Reply>, terms: Terms) -> Submit<'f, Arg, Reply> {
+pub(super) fn with_terms<'f>(mut job: Submit<'f, Arg, Reply>, terms: Terms) -> Submit<'f, Arg, Reply> {
     job = job.priority(terms.priority);
     if let Some(key) = terms.key {
         job = job.unique([key]);

@@ -12,6 +12,9 @@ impl Driver {
         while !self.pulled.is_empty() {
             self.lose(0);
         }
+        if finish != Finish::Discard {
+            self.make_room(|_, _| true);
+        }
         let held = self.held.take().unwrap();
         match finish {
             Finish::Discard => self.discard(&held),
@@ -19,6 +22,7 @@ impl Driver {
             Finish::DrainFor => self.drain(held, Some(Shutdown::DrainFor(PATIENCE))),
             Finish::Drop => self.drain(held, None),
         }
+        self.finish_batches();
         for Handle { handle, claim, wakes } in std::mem::take(&mut self.handles) {
             self.compare(claim, wakes, outcome(handle));
         }
@@ -63,6 +67,9 @@ impl Driver {
         });
         assert_eq!(drained.discarded, self.model.discarded);
         assert!(held.engine.shutdown(Shutdown::Drain).complete);
+        // Who waited for room is told that there is none any more.
+        self.model.close();
+        self.let_in();
         assert!(self.log.take(0).is_empty(), "a discarded job ran");
     }
 

@@ -5,6 +5,7 @@
 //! again. Time passes when an operation says so ([`Elapse`](operation::Operation::Elapse)), but for what is due at once: that is
 //! the engine's clock's to do, and is waited for. The property test draws operations, the fuzz target and its replay decode them from bytes.
 
+mod batches;
 mod consumers;
 pub(crate) mod driver;
 mod finish;
@@ -14,6 +15,7 @@ mod room;
 mod runs;
 mod started;
 mod times;
+mod waiters;
 
 /// Decodes `bytes`, which may be any, and runs them.
 pub(crate) fn run_bytes(bytes: &[u8]) {

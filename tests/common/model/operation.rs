@@ -88,6 +88,17 @@ pub(crate) enum Operation {
         function: usize,
         jobs: u8,
     },
+    /// A batch whose results are taken as they come.
+    Collect {
+        function: usize,
+        jobs: u8,
+    },
+    Next {
+        batch: usize,
+    },
+    DropBatch {
+        batch: usize,
+    },
     Cancel {
         handle: usize,
     },
@@ -186,6 +197,7 @@ impl Bounds {
         let overflow = match bits >> 3 & 3 {
             1 => Overflow::EvictNewest,
             2 => Overflow::EvictOldest,
+            3 => Overflow::Block,
             _ => Overflow::Reject,
         };
         let capacity_of = match bits >> 5 & 3 {
@@ -292,7 +304,19 @@ impl Operation {
             9 => either(Terms { after: Some(1), ..terms }),
             10..=13 => Operation::Elapse { function, hours: if b % 4 == 0 { 4 } else { 2 } },
             14 => Operation::PauseUntil { function, hours: [0, 1, 3, 1][usize::from(b % 4)] },
-            _ => Operation::SetRetry { function, policy: Policy::from_bits(b) },
+            15 | 16 => Operation::SetRetry { function, policy: Policy::from_bits(b) },
+            17 | 18 => {
+                let capacity_of = (b & 4 == 0).then(|| (terms.priority, usize::from(b / 8 % 2)));
+                let (capacity, concurrency) = (Some(usize::from(b % 4)), None);
+                let overflow = Overflow::Block;
+                Operation::SetLimits {
+                    function,
+                    bounds: Bounds { capacity, capacity_of, overflow, concurrency, drop_abandoned: false },
+                }
+            }
+            19 => Operation::Collect { function, jobs: b % 8 },
+            20 if b % 16 == 0 => Operation::DropBatch { batch: function },
+            _ => Operation::Next { batch: function },
         }
     }
 }

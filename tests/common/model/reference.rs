@@ -70,6 +70,8 @@ pub(crate) struct Claim {
     pub(crate) job: usize,
     /// What it reports.
     pub(crate) end: Option<State>,
+    /// Which end of the run that was, from 1.
+    pub(crate) order: u64,
     /// A cancel was refused.
     pub(crate) wished: bool,
     pub(crate) dropped: bool,
@@ -125,6 +127,8 @@ pub(crate) struct Function {
 pub(crate) enum Refusal {
     Closed,
     Full,
+    /// There may be room later: the caller waits.
+    Wait,
 }
 
 #[derive(Default)]
@@ -139,6 +143,8 @@ pub(crate) struct Reference {
     pub(crate) discarded: usize,
     /// How often a body has run, by the argument's id.
     pub(crate) runs: HashMap<u64, u32>,
+    /// Ends that handles report, so far.
+    pub(crate) ends: u64,
     /// Times so far.
     pub(crate) times: u64,
 }
@@ -203,7 +209,10 @@ impl Reference {
             self.functions[function].coalesced += 1;
             return Ok(handle.then(|| self.claim(job)));
         }
-        self.make_room(function, terms.priority).inspect_err(|_| self.functions[function].refused += 1)?;
+        if let Err(why) = self.make_room(function, terms.priority) {
+            self.functions[function].refused += u64::from(why == Refusal::Full);
+            return Err(why);
+        }
         let retries = self.functions[function].policy.attempts > 0;
         let job = self.jobs.len();
         let (state, sent) = (State::Queued, !handle);
@@ -240,7 +249,7 @@ impl Reference {
     }
 
     fn claim(&mut self, job: usize) -> usize {
-        self.claims.push(Claim { job, end: None, wished: false, dropped: false });
+        self.claims.push(Claim { job, end: None, order: 0, wished: false, dropped: false });
         self.claims.len() - 1
     }
 
@@ -265,7 +274,10 @@ impl Reference {
     pub(crate) fn settle(&mut self, job: usize, end: State) {
         self.jobs[job].state = end;
         let listeners = self.claims.iter_mut().filter(|claim| claim.job == job && claim.end.is_none());
-        listeners.for_each(|claim| claim.end = Some(end));
+        for claim in listeners {
+            self.ends += 1;
+            (claim.end, claim.order) = (Some(end), self.ends);
+        }
     }
 
     /// True when the job will not run, as far as this handle is concerned.

@@ -52,11 +52,25 @@ impl Reference {
                 Overflow::EvictOldest => left.iter().position(|job| is_of(job, from)),
                 _ => None,
             });
-            gone.extend(left.remove(victim.ok_or(Refusal::Full)?));
+            let refusal = if bounds.overflow == Overflow::Block { Refusal::Wait } else { Refusal::Full };
+            gone.extend(left.remove(victim.ok_or(refusal)?));
         }
         self.functions[function].queue = left;
         gone.into_iter().for_each(|job| self.settle(job, State::Evicted));
         Ok(())
+    }
+
+    /// How many jobs of a priority find room before a caller has to wait: as many as there may be when none ever does.
+    pub(crate) fn room_left(&self, function: usize, priority: Priority) -> u8 {
+        let of = &self.functions[function];
+        if of.bounds.overflow != Overflow::Block || of.closed {
+            return u8::MAX;
+        }
+        let queued = || of.queue.iter().chain(&of.delayed).map(|job| self.jobs[*job].terms.priority);
+        let all = of.bounds.capacity.map(|most| most.saturating_sub(queued().count()));
+        let same = of.bounds.capacity_of.filter(|(of, _)| *of == priority);
+        let same = same.map(|(_, most)| most.saturating_sub(queued().filter(|p| *p == priority).count()));
+        [all, same].into_iter().flatten().min().map_or(u8::MAX, |left| left.min(255) as u8)
     }
 
     /// Whether one more job may start.

@@ -42,6 +42,7 @@ impl Log {
 
 impl Driver {
     pub(super) fn run(&mut self) {
+        self.make_room(|driver, function| !driver.model.functions[function].remote);
         let engine = self.held.take().unwrap().release();
         self.expect_runs();
         // Jobs that nobody wants leave no trace when they are met.

@@ -1,7 +1,7 @@
 //! The model's jobs that have started: pulled ones and how they end or come back, and what workers run.
 
 use super::operation::Terms;
-use super::reference::{Kind, Reference, State, kind};
+use super::reference::{Kind, Reference, Refusal, State, kind};
 use layshaft::{JobError, Priority};
 
 /// Jobs that a dead list keeps.
@@ -170,7 +170,9 @@ impl Reference {
         let (function, id, n) = (self.jobs[of.job].function, self.jobs[of.job].id, self.jobs[of.job].n);
         for child in 1..=self.children(function, n) {
             if self.functions[function].managed {
-                let _ = self.submit(function, id | child, 0, Terms::default(), false);
+                let sent = self.submit(function, id | child, 0, Terms::default(), false);
+                // A worker waits for no room.
+                self.functions[function].refused += u64::from(sent == Err(Refusal::Wait));
             }
         }
         let runs = self.runs.entry(id).or_default();
