@@ -162,6 +162,8 @@ impl Driver {
             Operation::Wait { handle } => self.wait(handle),
             Operation::Poll { handle } => self.poll(handle),
             Operation::Run => self.run(),
+            Operation::Borrow { closures } => self.borrow(closures),
+            Operation::Fork => self.fork(),
             Operation::Join { set, function } => self.join(set, function),
             Operation::Leave { set, function } => self.leave(set, function),
             Operation::Park { set } => self.park(set),

@@ -57,14 +57,17 @@ impl Driver {
     /// With the worker still held, everything queued is cancelled, and nothing runs later.
     fn discard(&mut self, held: &Held) {
         self.model.discard();
-        let drained = std::thread::scope(|scope| {
-            let stopping = scope.spawn(|| held.engine.shutdown(Shutdown::Discard));
-            while self.functions.iter().any(|function| !function.is_closed() || function.queued() > 0) {
-                std::thread::yield_now();
-            }
-            held.open();
-            stopping.join().unwrap()
-        });
+        let discard = || {
+            std::thread::scope(|scope| {
+                let stopping = scope.spawn(|| held.engine.shutdown(Shutdown::Discard));
+                while self.functions.iter().any(|function| !function.is_closed() || function.queued() > 0) {
+                    std::thread::yield_now();
+                }
+                held.open();
+                stopping.join().unwrap()
+            })
+        };
+        let drained = Driver::with_closures(held, discard);
         assert_eq!(drained.discarded, self.model.discarded);
         assert!(held.engine.shutdown(Shutdown::Drain).complete);
         // Who waited for room is told that there is none any more.

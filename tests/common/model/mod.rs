@@ -6,6 +6,7 @@
 //! the engine's clock's to do, and is waited for. The property test draws operations, the fuzz target and its replay decode them from bytes.
 
 mod batches;
+mod borrows;
 mod consumers;
 pub(crate) mod driver;
 mod finish;

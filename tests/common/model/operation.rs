@@ -112,6 +112,12 @@ pub(crate) enum Operation {
         handle: usize,
     },
     Run,
+    /// The same, with closures of a scope.
+    Borrow {
+        closures: usize,
+    },
+    /// The same, with a join.
+    Fork,
     Join {
         set: usize,
         function: usize,
@@ -316,6 +322,8 @@ impl Operation {
             }
             19 => Operation::Collect { function, jobs: b % 8 },
             20 if b % 16 == 0 => Operation::DropBatch { batch: function },
+            23 if b % 2 == 0 => Operation::Borrow { closures: usize::from(b / 2 % 8) },
+            23 => Operation::Fork,
             _ => Operation::Next { batch: function },
         }
     }

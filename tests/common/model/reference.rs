@@ -15,6 +15,10 @@ pub(crate) enum Kind {
     Panics,
     /// Panics until its argument has been run more often than this.
     Flaky(u32),
+    /// Has so many closures run in a scope, and with 3 another one that panics.
+    Scoped(u32),
+    /// Has two closures run.
+    Joined,
     /// Two hours pass for its function while it runs.
     Long,
 }
@@ -23,7 +27,7 @@ impl Kind {
     /// Whether the body panics, the how manieth run of its argument this is.
     pub(crate) fn panics(self, run: u32) -> bool {
         match self {
-            Kind::Panics => true,
+            Kind::Panics | Kind::Scoped(3) => true,
             Kind::Flaky(runs) => run <= runs,
             _ => false,
         }
@@ -36,6 +40,8 @@ pub(crate) fn kind(n: u8) -> Kind {
         7 => Kind::Panics,
         6 => Kind::Long,
         5 => Kind::Parent(u64::from(n / 8 % 4)),
+        3 => Kind::Scoped(u32::from(n / 8 % 4)),
+        1 => Kind::Joined,
         4 => Kind::Flaky(u32::from(n / 8 % 3)),
         _ => Kind::Plain,
     }

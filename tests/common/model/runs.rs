@@ -1,8 +1,10 @@
 //! What workers run, and in which order.
 
+use super::borrows::value;
 use super::driver::{Arg, Driver, HOUR, Own, Reply, until};
-use super::reference::{Kind, kind, result};
+use super::reference::{Kind, kind};
 use crate::common::{Held, Live, PATIENCE};
+use layshaft::Engine;
 use std::collections::HashMap;
 use std::panic::resume_unwind;
 use std::sync::{Condvar, Mutex};
@@ -42,13 +44,21 @@ impl Log {
 
 impl Driver {
     pub(super) fn run(&mut self) {
+        self.run_with(|_, _| ());
+    }
+
+    /// The same, with `f` called before the worker goes on: it may have it do so earlier.
+    pub(super) fn run_with<T>(&mut self, f: impl FnOnce(&Engine, &Held) -> T) -> T {
         self.make_room(|driver, function| !driver.model.functions[function].remote);
-        let engine = self.held.take().unwrap().release();
+        let held = self.held.take().unwrap();
+        let returned = f(&held.engine, &held);
+        let engine = held.release();
         self.expect_runs();
         // Jobs that nobody wants leave no trace when they are met.
         until(|| self.functions.iter().enumerate().all(|(at, function)| function.queued() == self.model.queued(at)));
         engine.remove("hold");
         self.held = Some(Held::of(engine));
+        returned
     }
 
     /// Waits for everything that may run and compares the order of the starts.
@@ -99,8 +109,8 @@ pub(super) fn body(function: usize, arg: Arg, log: &Log, live: &Live, own: &Own)
         own().fall_due(Instant::now() + 2 * HOUR);
     }
     let run = log.push(function, arg.id);
-    if kind.panics(run) {
+    if kind.panics(run) && !matches!(kind, Kind::Scoped(_)) {
         resume_unwind(Box::new("meant"));
     }
-    Reply::new(result(arg.n), live)
+    Reply::new(value(kind, arg.n), live)
 }

@@ -180,7 +180,8 @@ impl Reference {
         if kind(n) == Kind::Long {
             self.fall_due(function, 2);
         } else if kind(n).panics(*runs) {
-            self.panicked += 1;
+            // In a scope it is the closure's, and then the body's.
+            self.panicked += if kind(n) == Kind::Scoped(3) { 2 } else { 1 };
             if !self.functions[function].policy.panics {
                 self.finish(of, State::Panicked);
             } else if self.release(of) && self.lose(of.job, State::Panicked) {
