@@ -313,7 +313,8 @@ impl Operation {
             15 | 16 => Operation::SetRetry { function, policy: Policy::from_bits(b) },
             17 | 18 => {
                 let capacity_of = (b & 4 == 0).then(|| (terms.priority, usize::from(b / 8 % 2)));
-                let (capacity, concurrency) = (Some(usize::from(b % 4)), None);
+                // Without one for all, others still find room.
+                let (capacity, concurrency) = ((b & 4 != 0).then(|| usize::from(b % 4)), None);
                 let overflow = Overflow::Block;
                 Operation::SetLimits {
                     function,
