@@ -204,6 +204,11 @@ impl<'c, S: Stored> Desk<'c, S> {
                 inner.swept = Some(cancels);
             }
             match inner.state.make_room(priority, &mut ends) {
+                Err(NoRoom::Wait) if may_wait && !ends.is_empty() => {
+                    // Told before the wait, which may be long: until then what was taken out counts as cancelled, and is kept.
+                    self.leave(inner, std::mem::replace(&mut ends, Ends::new()));
+                    inner = self.enter();
+                }
                 Err(NoRoom::Wait) if may_wait => match expected.take() {
                     // Another look: cancels, which make room, too, come without the lock.
                     None => expected = Some(origin::expect_room(self.core.origin())),
@@ -235,10 +240,15 @@ impl<'c, S: Stored> Desk<'c, S> {
         self.start_in(self.enter(), priority)
     }
 
-    /// The same for who has just ended one: that is over first.
+    /// The same for who has just ended one: that is over first. `None`, too, when a more urgent one may start now: a cap may have
+    /// kept its ready bit from being set until here.
     pub(crate) fn start_next(self, priority: Priority) -> Option<Entry<S>> {
         let mut inner = self.enter();
         inner.state.ended();
+        if Priority::ALL[..priority.index()].iter().any(|urgent| inner.state.may_start(*urgent)) {
+            self.leave(inner, Ends::new());
+            return None;
+        }
         self.start_in(inner, priority)
     }
 
