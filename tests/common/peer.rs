@@ -1,5 +1,8 @@
 //! A raw peer of a Gearman server: sends packets and lines, and says what comes back.
 
+// Each test crate uses its own part of this module.
+#![allow(dead_code)]
+
 use layshaft::Engine;
 use layshaft::gearman::packet::{self, Kind, Limits, Magic, Message};
 use layshaft::gearman::{Server, ServerBuilder};
@@ -70,6 +73,15 @@ impl Peer {
     pub(crate) fn over_unix(stream: UnixStream) -> Peer {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         Peer { stream: Stream::Unix(stream), buffer: Vec::new() }
+    }
+
+    /// The same connection once more, for another thread to write.
+    pub(crate) fn duplicate(&self) -> Peer {
+        let stream = match &self.stream {
+            Stream::Tcp(stream) => Stream::Tcp(stream.try_clone().unwrap()),
+            Stream::Unix(stream) => Stream::Unix(stream.try_clone().unwrap()),
+        };
+        Peer { stream, buffer: Vec::new() }
     }
 
     /// A worker for these functions.
@@ -256,6 +268,11 @@ impl Peer {
     /// A text command whose answer ends with a dot: its rows.
     pub(crate) fn rows(&mut self, line: &str) -> Vec<String> {
         self.write(format!("{line}\n").as_bytes());
+        self.table()
+    }
+
+    /// The rows of a table that was asked for.
+    pub(crate) fn table(&mut self) -> Vec<String> {
         let mut rows = Vec::new();
         loop {
             match self.line().as_str() {

@@ -23,6 +23,7 @@ impl Table {
             Ok(command) => self.answer(from, command),
             Err(error) => (self.error_line(&error).into_bytes(), None),
         };
+        self.effort += answer.len() / 32;
         self.send_text(from, &answer);
         self.settle();
         ending

@@ -22,6 +22,8 @@ pub(super) mod code {
     pub(crate) const UNKNOWN_OPTION: &str = "unknown_option";
     /// The server cannot do it.
     pub(crate) const SERVER_ERROR: &str = "server_error";
+    /// There are as many connections as there may be, of all peers or of this one.
+    pub(crate) const TOO_MANY: &str = "too_many_connections";
     /// The function's queue, or the budget for all jobs, is full.
     pub(crate) const QUEUE_FULL: &str = "queue_full";
 }
@@ -233,7 +235,11 @@ impl Table {
     }
 
     fn get_status_unique(&mut self, from: ConnKey, unique: &[u8]) {
+        if unique.contains(&0) {
+            return self.send_error(from, code::INVALID_ARGS, "a unique key has no NUL");
+        }
         // Not on the way of any job: a look at each function.
+        self.effort += self.functions.len() / 8;
         let found = self.functions.keys().find_map(|function| self.unique_job(function, Unique::Key(unique)));
         let Some(job) = found.and_then(|key| self.jobs.get(key)) else {
             return self.send(from, Kind::StatusResUnique, &[unique, b"0", b"0", b"0", b"0", b"0"]);
@@ -413,7 +419,9 @@ impl Table {
     fn work_status(&mut self, from: ConnKey, packet: &Packet<'_>) {
         if let Some((key, _)) = self.in_hand(from, packet, false) {
             let (done, total) = (packet.arg(1), packet.arg(2));
-            self.jobs[key].extra().progress = Some(Progress { done: done.into(), total: total.into() });
+            // Where it is told later there may be something behind it.
+            let upto = memchr::memchr(0, total).unwrap_or(total.len());
+            self.jobs[key].extra().progress = Some(Progress { done: done.into(), total: total[..upto].into() });
             let handle = self.handle(key);
             self.relay(key, Kind::WorkStatus, &[handle.as_bytes(), done, total]);
         }

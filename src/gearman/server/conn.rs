@@ -4,6 +4,7 @@ use super::keys::{ConnKey, FunctionKey, JobKey, RunKey};
 use super::notices::{Bell, Notices, Ticket};
 use crate::{ConsumerSet, Engine};
 use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
@@ -21,6 +22,8 @@ pub(super) struct Conn {
     pub(super) number: i32,
     /// Where it comes from, for tables.
     pub(super) peer: String,
+    /// The same without the port.
+    pub(super) ip: Option<IpAddr>,
     /// What it calls itself; `-` if nothing.
     pub(super) id: Vec<u8>,
     /// May change things by text commands.
@@ -57,12 +60,13 @@ pub(super) struct WorkerSide {
 }
 
 impl Conn {
-    pub(super) fn new(shard: usize, number: i32, peer: String, is_admin: bool) -> Conn {
+    pub(super) fn new(shard: usize, number: i32, peer: String, ip: Option<IpAddr>, is_admin: bool) -> Conn {
         Conn {
             stream: 0,
             shard,
             number,
             peer,
+            ip,
             id: b"-".to_vec(),
             is_admin,
             exceptions: false,

@@ -52,6 +52,7 @@ pub(super) enum Target {
 #[derive(Debug)]
 pub(super) enum NoFunction {
     Empty,
+    Nul,
     TooLong(usize),
     TooMany(usize),
     /// The engine has one of this name that is not served here.
@@ -62,7 +63,7 @@ pub(super) enum NoFunction {
 impl NoFunction {
     pub(super) fn code(&self) -> &'static str {
         match self {
-            NoFunction::Empty | NoFunction::TooLong(_) => "invalid_args",
+            NoFunction::Empty | NoFunction::Nul | NoFunction::TooLong(_) => "invalid_args",
             NoFunction::TooMany(_) | NoFunction::Taken | NoFunction::Closed => "server_error",
         }
     }
@@ -70,6 +71,7 @@ impl NoFunction {
     pub(super) fn text(&self) -> String {
         match self {
             NoFunction::Empty => "the name of the function is empty".into(),
+            NoFunction::Nul => "the name of the function has a NUL".into(),
             NoFunction::TooLong(bytes) => {
                 format!("the name of the function has {bytes} bytes; {NAME_BYTES} are the most")
             }
@@ -139,6 +141,9 @@ impl Table {
         }
         if name.is_empty() {
             return Err(NoFunction::Empty);
+        }
+        if name.contains(&0) {
+            return Err(NoFunction::Nul);
         }
         if name.len() > NAME_BYTES {
             return Err(NoFunction::TooLong(name.len()));

@@ -17,6 +17,7 @@
 //! | `stream`, `socket` | one socket: what came and is no message yet, what is to be sent, deadlines |
 //! | `hub` | what threads share: the table behind one lock, and how to wake each other |
 //! | `table`, `functions`, `job`, `conn`, `timers` | jobs, functions and connections, without I/O |
+//! | `peers` | connections that come and go |
 //! | `command`, `admin` | what each packet, and each text command, does to them |
 //! | `notices` | what engine and bodies tell while somebody has the table |
 //! | `local` | functions of this process behind bytes |
@@ -36,6 +37,7 @@ mod job;
 mod keys;
 mod local;
 mod notices;
+mod peers;
 mod settings;
 mod shard;
 mod slots;
@@ -47,7 +49,7 @@ mod timers;
 pub use local::Answer;
 pub use settings::{Compat, OnLoss};
 
-use crate::sync::Mutex;
+use crate::sync::{Mutex, deepen_backlog};
 use crate::{Engine, Function, Overflow, RegisterError};
 use hub::{DRAINING, ENDED, Hub, Link};
 use mio::{Poll, Waker};
@@ -57,6 +59,7 @@ use shard::{NewSocket, Shard, WAKER};
 use socket::{Listener, Socket};
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -189,6 +192,22 @@ impl Builder {
         self
     }
 
+    /// Connections from one address at most; of version 6, from one network of 64 bits. Default: no limit.
+    pub fn connections_of_peer(mut self, most: usize) -> Self {
+        self.settings.connections_of_peer = most;
+        self
+    }
+
+    /// Connections that are accepted before other peers have their turn. Default: 64.
+    ///
+    /// # Panics
+    /// When there are none.
+    pub fn accept_batch(mut self, connections: usize) -> Self {
+        assert!(connections > 0, "a server needs connections");
+        self.settings.accept_batch = connections;
+        self
+    }
+
     /// How long a message may take from its first byte to its last, and how long a peer may read nothing though there is
     /// something for it. Default: 60 s each.
     pub fn deadlines(mut self, message: Duration, write_stall: Duration) -> Self {
@@ -276,9 +295,12 @@ impl Server {
     }
 
     fn adopt(&self, socket: UnixStream, peer: String) -> io::Result<()> {
+        if self.hub.phase() == ENDED {
+            return Err(io::Error::new(io::ErrorKind::NotConnected, "the server has ended"));
+        }
         socket.set_nonblocking(true)?;
         let socket = Socket::Unix(mio::net::UnixStream::from_std(socket));
-        self.hub.link(0).sockets.lock().push(NewSocket { socket, peer, is_admin: true });
+        self.hub.link(0).sockets.lock().push(NewSocket { socket, peer, ip: None, is_admin: true });
         self.hub.wake(0);
         Ok(())
     }
@@ -358,8 +380,10 @@ fn resolve(address: &str) -> io::Result<Vec<SocketAddr>> {
 }
 
 fn bind_tcp(address: SocketAddr) -> io::Result<mio::net::TcpListener> {
-    mio::net::TcpListener::bind(address)
-        .map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {address}: {error}")))
+    let listener = mio::net::TcpListener::bind(address)
+        .map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {address}: {error}")))?;
+    deepen_backlog(listener.as_fd());
+    Ok(listener)
 }
 
 fn bind_unix(path: &PathBuf) -> io::Result<mio::net::UnixListener> {

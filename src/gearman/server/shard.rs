@@ -11,6 +11,7 @@ use mio::{Events, Poll, Token};
 use slotmap::{Key, KeyData, SlotMap, new_key_type};
 use std::collections::HashSet;
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -34,6 +35,7 @@ new_key_type! {
 pub(super) struct NewSocket {
     pub(super) socket: Socket,
     pub(super) peer: String,
+    pub(super) ip: Option<IpAddr>,
     pub(super) is_admin: bool,
 }
 
@@ -53,12 +55,16 @@ pub(super) struct Shard {
     /// When the table's timers are due; the first shard's.
     due: Option<Instant>,
     accept_again: Option<Instant>,
+    /// Listeners that have connections to accept, or may have.
+    accepting: Vec<usize>,
+    accept_batch: usize,
     dirty: Vec<ConnKey>,
     next_shard: usize,
 }
 
 impl Shard {
     pub(super) fn new(index: usize, hub: Arc<Hub>, poll: Poll, listeners: Vec<(Listener, bool)>) -> Shard {
+        let accept_batch = hub.with(index, |table| table.settings.accept_batch);
         Shard {
             index,
             hub,
@@ -71,6 +77,8 @@ impl Shard {
             next_sweep: None,
             due: None,
             accept_again: None,
+            accepting: Vec::new(),
+            accept_batch,
             dirty: Vec::new(),
             next_shard: 0,
         }
@@ -98,7 +106,7 @@ impl Shard {
     }
 
     fn timeout(&self, now: Instant) -> Option<Duration> {
-        if !self.again.is_empty() {
+        if !self.again.is_empty() || !self.accepting.is_empty() {
             return Some(Duration::ZERO);
         }
         let next = [self.due, self.next_sweep, self.accept_again].into_iter().flatten().min();
@@ -108,27 +116,38 @@ impl Shard {
 
     fn turn(&mut self, events: &Events) {
         let now = Instant::now();
-        let again = std::mem::take(&mut self.again);
+        let mut again = std::mem::take(&mut self.again);
+        again.sort_unstable();
+        again.dedup();
+        let mut accepting = std::mem::take(&mut self.accepting);
         for event in events {
             match event.token() {
                 WAKER => {}
-                Token(n) if n <= self.listeners.len() => self.accept(n - 1),
+                Token(n) if n <= self.listeners.len() => accepting.push(n - 1),
                 token => {
                     let key = StreamKey::from(KeyData::from_ffi(token.0 as u64));
                     let Some(stream) = self.streams.get_mut(key) else { continue };
                     if event.is_error() || event.is_write_closed() {
                         stream.is_broken = true;
                     }
+                    stream.is_ended |= event.is_read_closed();
                     if event.is_writable() {
                         self.write(key);
                     }
                     if event.is_readable() || event.is_read_closed() || event.is_error() {
-                        self.read(key, event.is_read_closed(), now);
+                        self.read(key, now);
                     }
                 }
             }
         }
-        again.into_iter().for_each(|stream| self.read(stream, false, now));
+        again.into_iter().for_each(|stream| self.read(stream, now));
+        if self.accept_again.is_some_and(|at| at <= now) {
+            self.accept_again = None;
+            accepting.extend(0..self.listeners.len());
+        }
+        accepting.sort_unstable();
+        accepting.dedup();
+        accepting.into_iter().for_each(|i| self.accept(i));
         self.adopt();
         if self.index == 0 {
             self.keep_time(now);
@@ -141,13 +160,10 @@ impl Shard {
 
     /// What the first shard does for all.
     fn keep_time(&mut self, now: Instant) {
-        if self.accept_again.is_some_and(|at| at <= now) {
-            self.accept_again = None;
-            (0..self.listeners.len()).for_each(|i| self.accept(i));
-        }
         let phase = self.hub.phase();
         if phase != SERVING {
             self.listeners.clear();
+            self.accepting.clear();
         }
         let is_idle = self.hub.with(self.index, |table| {
             table.is_draining |= phase == DRAINING;
@@ -161,16 +177,17 @@ impl Shard {
 
     // Connections.
 
+    /// Accepts some connections: if there are more, the others have their turn first.
     fn accept(&mut self, i: usize) {
         let Some((listener, is_admin)) = self.listeners.get_mut(i) else { return };
         let is_admin = *is_admin;
-        loop {
+        for _ in 0..self.accept_batch {
             match listener.accept() {
-                Ok((socket, peer)) => {
+                Ok((socket, peer, ip)) => {
                     let shard = self.next_shard % self.hub.shards();
                     self.next_shard += 1;
                     let link = self.hub.link(shard);
-                    link.sockets.lock().push(NewSocket { socket, peer, is_admin });
+                    link.sockets.lock().push(NewSocket { socket, peer, ip, is_admin });
                     if shard != self.index {
                         self.hub.wake(shard);
                     }
@@ -183,12 +200,17 @@ impl Shard {
                 }
             }
         }
+        self.accepting.push(i);
     }
 
     /// Serves the connections that came.
     fn adopt(&mut self) {
         let sockets = std::mem::take(&mut *self.hub.link(self.index).sockets.lock());
-        for NewSocket { socket, peer, is_admin } in sockets {
+        for NewSocket { mut socket, peer, ip, is_admin } in sockets {
+            if let Err(why) = self.hub.with(self.index, |table| table.admit(ip)) {
+                socket.refuse(&why);
+                continue;
+            }
             let key = self.streams.insert_with_key(|key| Stream::new(socket, key));
             let stream = &mut self.streams[key];
             let token = Token(key.data().as_ffi() as usize);
@@ -196,20 +218,9 @@ impl Shard {
                 self.streams.remove(key);
                 continue;
             }
-            let number = stream.socket.number();
-            let most = self.hub.with(self.index, |table| {
-                let mut conn = Conn::new(self.index, number, peer, is_admin);
-                conn.stream = key.data().as_ffi();
-                let key = table.connect(conn);
-                (table.conns.len() <= table.settings.connections).then_some(key).ok_or(key)
-            });
-            match most {
-                Ok(conn) => stream.conn = conn,
-                Err(conn) => {
-                    stream.conn = conn;
-                    self.close(key);
-                }
-            }
+            let mut conn = Conn::new(self.index, stream.socket.number(), peer, ip, is_admin);
+            conn.stream = key.data().as_ffi();
+            stream.conn = self.hub.with(self.index, |table| table.connect(conn));
         }
     }
 
@@ -221,11 +232,11 @@ impl Shard {
         }
     }
 
-    fn read(&mut self, key: StreamKey, to_the_end: bool, now: Instant) {
+    fn read(&mut self, key: StreamKey, now: Instant) {
         let Some(stream) = self.streams.get_mut(key) else { return };
         let (hub, index) = (&self.hub, self.index);
         let mut ending = None;
-        let fate = stream.read(&mut self.buffer, to_the_end, now, |conn, bytes| {
+        let fate = stream.read(&mut self.buffer, now, |conn, bytes| {
             hub.with(index, |table| super::stream::process(table, conn, bytes, now, &mut ending))
         });
         match fate {
@@ -234,7 +245,8 @@ impl Shard {
             Fate::Closed => {
                 let conn = stream.conn;
                 // Its peer sends nothing more, and may still listen.
-                let stays = !stream.is_broken && hub.with(index, |table| table.half_close(conn));
+                let stays =
+                    !stream.is_broken && (hub.with(index, |table| table.half_close(conn)) || !stream.is_all_sent());
                 if stays {
                     stream.is_half_closed = true;
                 } else {
@@ -274,9 +286,15 @@ impl Shard {
             return self.close(key);
         }
         if was_held && !stream.is_held_up() {
+            stream.resume(Instant::now());
             self.again.push(key);
         }
-        if stream.is_all_sent() && (stream.is_closing || stream.is_half_closed) {
+        if stream.is_all_sent() && stream.is_closing && !stream.is_half_closed {
+            // It is closed when the peer has seen the end, and ends, too.
+            if stream.shut(Instant::now()) {
+                self.again.push(key);
+            }
+        } else if stream.is_all_sent() && stream.is_half_closed {
             let conn = stream.conn;
             let is_over = stream.is_closing || self.hub.with(self.index, |table| table.is_silent(conn));
             if is_over {

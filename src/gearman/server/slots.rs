@@ -31,7 +31,6 @@ pub(super) struct Slots<T> {
     chunks: Vec<Box<[Slot<T>]>>,
     /// The first free slot.
     free: u32,
-    len: usize,
 }
 
 pub(super) struct Slot<T> {
@@ -44,11 +43,7 @@ pub(super) struct Slot<T> {
 
 impl<T> Slots<T> {
     pub(super) fn new() -> Self {
-        Slots { chunks: Vec::new(), free: NONE, len: 0 }
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.len
+        Slots { chunks: Vec::new(), free: NONE }
     }
 
     /// # Panics
@@ -62,7 +57,6 @@ impl<T> Slots<T> {
         self.free = slot.next;
         slot.generation = slot.generation.wrapping_add(1);
         slot.entry = Some(entry);
-        self.len += 1;
         Key { index, generation: slot.generation }
     }
 
@@ -102,7 +96,6 @@ impl<T> Slots<T> {
         slot.generation = slot.generation.wrapping_add(1);
         slot.next = self.free;
         self.free = key.index;
-        self.len -= 1;
         Some(entry)
     }
 
@@ -159,7 +152,6 @@ mod tests {
                 assert_eq!(slots.remove(key), map.remove(&key));
             }
         }
-        assert_eq!(slots.len(), map.len());
         assert_eq!(slots.iter().map(|(key, n)| (key, *n)).collect::<HashMap<_, _>>(), map);
         assert!(map.iter().all(|(key, n)| slots.get(*key) == Some(n)));
     }

@@ -10,7 +10,7 @@ use super::table::Table;
 use crate::gearman::packet::{self, Message, PacketError};
 use slotmap::Key;
 use std::io;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// While so much waits to be sent, nothing more is read from a connection.
 const HELD_UP: usize = 1 << 20;
@@ -20,6 +20,10 @@ const KEEP: usize = 1 << 10;
 const LARGE: usize = 64 << 10;
 /// A buffer for a large message grows with what came, by so much at a time at most.
 const GROW: usize = 1 << 20;
+/// What the messages of a connection may cost before others have their turn: about so many microseconds.
+const EFFORT: usize = 10_000;
+/// A connection that is to be closed is read for so long, and what it sends dropped: else it might not hear why.
+const LINGER: Duration = Duration::from_secs(2);
 
 pub(super) struct Stream {
     pub(super) socket: Socket,
@@ -34,6 +38,12 @@ pub(super) struct Stream {
     begun: Option<Instant>,
     /// Since when nothing could be sent.
     stalled: Option<Instant>,
+    /// There are messages among the input that had to wait for another turn.
+    is_paused: bool,
+    /// Since when its peer knows that nothing more comes.
+    shut: Option<Instant>,
+    /// The peer has sent its last byte, which need not have been read.
+    pub(super) is_ended: bool,
     pub(super) is_broken: bool,
     pub(super) is_closing: bool,
     pub(super) is_half_closed: bool,
@@ -56,6 +66,7 @@ pub(super) struct Processed {
     used: usize,
     needed: usize,
     is_lost: bool,
+    is_paused: bool,
 }
 
 impl Stream {
@@ -69,6 +80,9 @@ impl Stream {
             sent: 0,
             begun: None,
             stalled: None,
+            is_paused: false,
+            shut: None,
+            is_ended: false,
             is_broken: false,
             is_closing: false,
             is_half_closed: false,
@@ -79,7 +93,6 @@ impl Stream {
     pub(super) fn read(
         &mut self,
         buffer: &mut [u8],
-        to_the_end: bool,
         now: Instant,
         mut process: impl FnMut(ConnKey, &[u8]) -> Processed,
     ) -> Fate {
@@ -90,7 +103,13 @@ impl Stream {
             return Fate::Waits;
         }
         let kept = self.input.len();
-        let is_large = kept > 0 && self.needed > kept + LARGE;
+        if std::mem::take(&mut self.is_paused) {
+            let input = std::mem::take(&mut self.input);
+            let done = process(self.conn, &input);
+            self.keep(&input[done.used..], &done, now);
+            return Fate::HasMore;
+        }
+        let is_large = kept > 0 && (self.needed > kept + LARGE || self.needed > buffer.len());
         let (read, room) = if is_large {
             let room = (self.needed - kept).min(GROW);
             self.input.resize(kept + room, 0);
@@ -120,7 +139,8 @@ impl Stream {
             self.keep(&buffer[done.used..there], &done, now);
         }
         // A read that does not fill the buffer has met the end of what there is; unless the peer has closed, then that is next.
-        if read == room || to_the_end || self.is_closing { Fate::HasMore } else { Fate::Waits }
+        let has_more = read == room || self.is_ended || self.is_closing || self.is_paused;
+        if has_more { Fate::HasMore } else { Fate::Waits }
     }
 
     fn keep(&mut self, rest: &[u8], done: &Processed, now: Instant) {
@@ -129,10 +149,17 @@ impl Stream {
             self.is_closing = true;
         } else if !rest.is_empty() {
             self.input.extend_from_slice(rest);
+        }
+        self.is_paused = done.is_paused;
+        if self.input.is_empty() || done.is_paused {
+            self.begun = None;
+        } else if done.used > 0 {
+            // Another message than the one before.
+            self.begun = Some(now);
+        } else {
             self.begun.get_or_insert(now);
         }
         if self.input.is_empty() {
-            self.begun = None;
             if self.input.capacity() > KEEP {
                 self.input = Vec::new();
             }
@@ -173,7 +200,7 @@ impl Stream {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.stalled.get_or_insert_with(Instant::now);
                     // What was sent takes no room when there is much to send.
-                    if self.sent > HELD_UP {
+                    if self.sent > HELD_UP && self.sent > self.output.len() / 2 {
                         self.output.drain(..self.sent);
                         self.sent = 0;
                     }
@@ -204,16 +231,32 @@ impl Stream {
         self.unsent() > HELD_UP
     }
 
+    /// It is read again after a while: what has come of a message is not late by that.
+    pub(super) fn resume(&mut self, now: Instant) {
+        self.begun = self.begun.map(|_| now);
+    }
+
+    /// Tells the peer that nothing more comes: whether it did not know.
+    pub(super) fn shut(&mut self, now: Instant) -> bool {
+        let is_new = self.shut.is_none();
+        if is_new {
+            self.shut = Some(now);
+            // One that is gone needs no telling.
+            let _ = self.socket.shut();
+        }
+        is_new
+    }
+
     pub(super) fn has_deadline(&self) -> bool {
         self.begun.is_some() || self.stalled.is_some() || self.is_closing
     }
 
     pub(super) fn is_over_deadline(&self, now: Instant, settings: &Settings) -> bool {
         let over = |since: Option<Instant>, limit| since.is_some_and(|since| now.duration_since(since) > limit);
-        over(self.begun, settings.message_deadline)
+        over(self.begun.filter(|_| !self.is_held_up()), settings.message_deadline)
             || over(self.stalled, settings.write_stall)
             || self.unsent() > settings.output_bytes
-            || (self.is_closing && self.is_all_sent())
+            || over(self.shut, LINGER)
     }
 }
 
@@ -225,9 +268,16 @@ pub(super) fn process(
     now: Instant,
     ending: &mut Option<Ending>,
 ) -> Processed {
-    let (mut used, mut needed, mut is_lost) = (0, 0, false);
+    let (mut used, mut needed, mut is_lost, mut is_paused) = (0, 0, false, false);
+    table.effort = 0;
     let settings = std::sync::Arc::clone(&table.settings);
     while used < bytes.len() {
+        let waiting = table.conns.get(conn).map_or(0, |conn| conn.out.len());
+        if table.effort > EFFORT || waiting > HELD_UP {
+            is_paused = true;
+            break;
+        }
+        table.effort += 1;
         match packet::decode(&bytes[used..], &settings.packets) {
             Ok(Message::Incomplete { needed: more }) => {
                 needed = more;
@@ -248,7 +298,7 @@ pub(super) fn process(
             }
         }
     }
-    Processed { used, needed, is_lost }
+    Processed { used, needed, is_lost, is_paused }
 }
 
 impl Table {
@@ -267,12 +317,10 @@ impl Table {
     }
 
     /// A peer sends nothing more. Whether it may wait for something: a client for the results of jobs that run, and for all if
-    /// it is being told of them just now, since it then turns out whether it is still there. A worker is gone.
+    /// it is being told of them just now, since it then turns out whether it is still there. As a worker it is gone.
     pub(super) fn half_close(&mut self, key: ConnKey) -> bool {
+        self.retire(key);
         let Some(conn) = self.conns.get(key) else { return false };
-        if conn.worker.is_some() {
-            return false;
-        }
         let is_told = conn.is_dirty || !conn.out.is_empty();
         if !is_told {
             for job in conn.listening.clone() {

@@ -8,7 +8,7 @@
 //! A job that ends while its ticket is in the queue stays as a tombstone until the ticket is met, or until there are more
 //! tombstones than jobs.
 
-use super::conn::{Conn, WorkerSide};
+use super::conn::Conn;
 use super::functions::{Entry, Target};
 use super::handles::{Handle, Handles};
 use super::job::{Job, Listener, Progress, Run, State, Unique};
@@ -23,6 +23,7 @@ use crate::{Engine, Priority, Update};
 use slotmap::SlotMap;
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
@@ -51,12 +52,18 @@ pub(super) struct Table {
     /// Jobs in this process.
     pub(super) locals: usize,
     taken: Vec<Notice>,
+    /// What the messages since the last turn have cost, in about microseconds.
+    pub(super) effort: usize,
+    /// Connections from each address.
+    pub(super) peers: HashMap<IpAddr, usize>,
 }
 
 /// What happened since the start.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Counters {
     pub(super) connections: u64,
+    /// Connections that were one too many.
+    pub(super) turned_away: u64,
     pub(super) submits: u64,
     pub(super) coalesced: u64,
     pub(super) refused: u64,
@@ -94,6 +101,8 @@ impl Table {
             is_draining: false,
             locals: 0,
             taken: Vec::new(),
+            effort: 0,
+            peers: HashMap::new(),
         }
     }
 
@@ -321,8 +330,10 @@ impl Table {
 
     /// A tombstone's ticket was met.
     pub(super) fn clear(&mut self, key: JobKey) {
-        if let Some(job) = self.jobs.remove(key) {
-            self.functions[job.function].tombstones -= 1;
+        if let Some(job) = self.jobs.remove(key)
+            && let Some(entry) = self.functions.get_mut(job.function)
+        {
+            entry.tombstones -= 1;
         }
     }
 
@@ -549,32 +560,6 @@ impl Table {
             OnLoss::Fail => self.finish(run, End::Fail),
             OnLoss::Requeue => self.lose(run),
         }
-    }
-
-    // Connections.
-
-    pub(super) fn connect(&mut self, conn: Conn) -> ConnKey {
-        self.counters.connections += 1;
-        self.conns.insert(conn)
-    }
-
-    /// A connection is gone: its jobs in hand go to others, and nobody waits for those that only it waited for.
-    pub(super) fn disconnect(&mut self, key: ConnKey) {
-        let Some(conn) = self.conns.remove(key) else { return };
-        if let Some(worker) = conn.worker {
-            let WorkerSide { set, abilities, in_hand, .. } = *worker;
-            // The set first, or it would be woken for its own jobs.
-            drop(set);
-            for function in abilities.keys() {
-                self.functions[*function].workers -= 1;
-            }
-            // The last one first: each goes before the others.
-            in_hand.into_iter().rev().for_each(|run| self.lose(run));
-        }
-        for job in conn.listening {
-            self.stop_listening(job, key);
-        }
-        self.settle();
     }
 }
 
