@@ -3,11 +3,17 @@
 //! | module | what it is |
 //! |---|---|
 //! | [`Address`] | where a server listens |
+//! | [`Client`] | submits jobs to servers, and hears what becomes of them |
 //! | [`packet`] | the binary protocol, without I/O |
 //! | [`text`] | the text protocol, without I/O |
 
 mod address;
+mod client;
 pub mod packet;
 pub mod text;
 
 pub use address::{Address, AddressError, PORT};
+pub use client::{
+    Client, ClientBuilder, ClientError, RemoteHandle, RemoteId, RemoteStatus, RemoteSubmit, RemoteUpdate, Reply,
+    Routing, Submitting, TextAnswer, Updates,
+};
