@@ -199,6 +199,7 @@ struct Settings {
     /// Names as servers see them, with how long a job may run.
     functions: Vec<(Vec<u8>, Option<Duration>)>,
     grab: Kind,
+    exceptions: bool,
     repoll: Range<Duration>,
     backoff: Backoff,
     connect_timeout: Duration,

@@ -11,6 +11,7 @@ use super::{Backoff, Event, Served, Settings, Worker};
 use crate::engine::Engine;
 use crate::error::RegisterError;
 use crate::function::Function;
+use crate::gearman::address::{Address, AddressError};
 use crate::gearman::packet::Kind;
 use crate::sync::Hashing;
 use mio::{Poll, Waker};
@@ -35,6 +36,8 @@ const SEPARATOR: char = '\t';
 pub struct WorkerBuilder {
     engine: Engine,
     places: Vec<Place>,
+    /// The first address that is none.
+    wrong: Option<AddressError>,
     functions: Vec<(String, Make)>,
     timeouts: Vec<(String, Duration)>,
     prefix: Option<String>,
@@ -48,6 +51,7 @@ impl WorkerBuilder {
         WorkerBuilder {
             engine: engine.clone(),
             places: Vec::new(),
+            wrong: None,
             functions: Vec::new(),
             timeouts: Vec::new(),
             prefix: None,
@@ -57,6 +61,7 @@ impl WorkerBuilder {
                 client_id: None,
                 functions: Vec::new(),
                 grab: Kind::GrabJobUniq,
+                exceptions: true,
                 repoll: Duration::from_secs(15)..Duration::from_secs(75),
                 backoff: Backoff::default(),
                 connect_timeout: Duration::from_secs(10),
@@ -67,9 +72,21 @@ impl WorkerBuilder {
         }
     }
 
-    /// Takes jobs from one more server: `host:port`, `[v6]:port`, or the path of a Unix socket.
-    pub fn server(mut self, address: impl Into<String>) -> Self {
-        self.places.push(Place::At(address.into()));
+    /// Takes jobs from these servers, too: see [`Address`]; a list has commas or white space between its entries. What is no
+    /// address, [`build`](Self::build) tells.
+    pub fn server(mut self, list: impl AsRef<str>) -> Self {
+        match Address::list(list.as_ref()) {
+            Ok(list) => self.servers(list),
+            Err(error) => {
+                self.wrong.get_or_insert(error);
+                self
+            }
+        }
+    }
+
+    /// Takes jobs from these servers, too.
+    pub fn servers(mut self, addresses: impl IntoIterator<Item = Address>) -> Self {
+        self.places.extend(addresses.into_iter().map(Place::At));
         self
     }
 
@@ -146,6 +163,16 @@ impl WorkerBuilder {
         self
     }
 
+    /// Whether failures with a reason ([`WorkError::Exception`], panics) are told as exceptions, or as a warning before a plain
+    /// failure. Default: as exceptions.
+    ///
+    /// gearmand 1.1, when it tells a client that did not ask for exceptions that its job failed by one, gets the job's id wrong, and
+    /// such a client, the command `gearman` for one, waits for ever. With such a server and such clients, set this to `false`.
+    pub fn exceptions(mut self, told: bool) -> Self {
+        self.settings.exceptions = told;
+        self
+    }
+
     /// Asks for jobs with `GRAB_JOB_ALL`, so that [`Job::reducer`] is told. Not every server that knows it answers. Default: `GRAB_JOB_UNIQ`,
     /// and `GRAB_JOB` where a server does not know that.
     pub fn reducers(mut self, wanted: bool) -> Self {
@@ -196,7 +223,10 @@ impl WorkerBuilder {
     /// # Errors
     /// [`SetupError`]; functions that were registered until then are removed again.
     pub fn build(self) -> Result<Worker, SetupError> {
-        let WorkerBuilder { engine, places, functions, timeouts, prefix, jobs, ahead, mut settings } = self;
+        let WorkerBuilder { engine, places, wrong, functions, timeouts, prefix, jobs, ahead, mut settings } = self;
+        if let Some(error) = wrong {
+            return Err(SetupError::Address(error));
+        }
         if places.is_empty() {
             return Err(SetupError::NoServer);
         }
@@ -244,6 +274,7 @@ impl WorkerBuilder {
             last_job: now,
             has_met: false,
             served: Served::default(),
+            letters: Vec::new(),
         };
         Ok(Worker { turns, mail })
     }
@@ -267,6 +298,8 @@ pub enum SetupError {
     NoServer,
     /// It would be able to do nothing.
     NoFunction,
+    /// Something is no address of a server.
+    Address(AddressError),
     /// A setting is for a function that is not offered.
     UnknownFunction(String),
     /// The engine does not take a function.
@@ -283,6 +316,7 @@ impl fmt::Display for SetupError {
             SetupError::UnknownFunction(name) => {
                 write!(f, "there is a timeout for the function {name:?}, which the worker does not offer")
             }
+            SetupError::Address(error) => error.fmt(f),
             SetupError::Register(_) => f.write_str("the engine does not take the function"),
             SetupError::Io(_) => f.write_str("the system does not let the worker wait for sockets"),
         }

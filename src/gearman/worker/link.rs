@@ -37,6 +37,8 @@ pub(super) struct Introduction<'a> {
     pub(super) functions: &'a [(Vec<u8>, Option<Duration>)],
     /// How to ask for jobs.
     pub(super) grab: Kind,
+    /// Whether to tell exceptions as such.
+    pub(super) exceptions: bool,
 }
 
 /// One conversation.
@@ -47,6 +49,7 @@ pub(super) struct Link {
     pub(super) output: Vec<u8>,
     limits: Limits,
     grab: Kind,
+    exceptions: bool,
     /// Grabs without an answer.
     pub(super) grabs: usize,
     /// Since when an answer is owed: the last one, or the first grab after it.
@@ -76,6 +79,7 @@ impl Link {
             output: Vec::new(),
             limits: Limits::default(),
             grab: introduction.grab,
+            exceptions: introduction.exceptions,
             grabs: 0,
             owed_since: None,
             window: 1,
@@ -153,6 +157,10 @@ impl Link {
         match outcome {
             Outcome::Done(result) => self.say(Kind::WorkComplete, &[job.id(), result]),
             Outcome::Failed(WorkError::Fail) => self.say(Kind::WorkFail, &[job.id()]),
+            Outcome::Failed(WorkError::Exception(why)) if !self.exceptions => {
+                self.say(Kind::WorkWarning, &[job.id(), why]);
+                self.say(Kind::WorkFail, &[job.id()]);
+            }
             Outcome::Failed(WorkError::Exception(why)) => {
                 // For some servers the first is the end of a job, for others only the second.
                 self.say(Kind::WorkException, &[job.id(), why]);

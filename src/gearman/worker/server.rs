@@ -5,6 +5,7 @@ use super::job::Line;
 use super::link::{Link, News};
 use super::mail::Origin;
 use super::socket::Socket;
+use crate::gearman::address::Address;
 use crate::gearman::error::Error;
 use std::io::{ErrorKind, Read, Write};
 use std::sync::Arc;
@@ -16,7 +17,7 @@ const LARGE: usize = 1 << 20;
 /// Where a server is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Place {
-    At(String),
+    At(Address),
     /// Whoever started this process is connected already.
     Stdio,
 }
@@ -62,7 +63,7 @@ pub(super) struct Up {
 impl Server {
     pub(super) fn new(place: Place, now: Instant) -> Server {
         let name = match &place {
-            Place::At(address) => address.clone(),
+            Place::At(address) => address.to_string(),
             Place::Stdio => "standard input".to_owned(),
         };
         Server { place, name, state: State::Down(now), outage: Outage::default(), error: None, epoch: 0 }

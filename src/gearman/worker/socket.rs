@@ -1,10 +1,11 @@
 //! A connection's socket, whatever it is.
 
+use crate::gearman::address::{Address, Connected};
 use mio::event::Source;
 use mio::net::{TcpStream, UnixStream};
 use mio::{Interest, Registry, Token};
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, ToSocketAddrs};
+use std::net::Shutdown;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
@@ -17,23 +18,14 @@ pub(super) enum Socket {
 
 impl Socket {
     /// Connects, and waits for that.
-    pub(super) fn connect(address: &str, limit: Duration) -> io::Result<Socket> {
-        if address.starts_with('/') {
-            let stream = std::os::unix::net::UnixStream::connect(address)?;
-            return Socket::of_unix(stream);
-        }
-        let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-        for address in address.to_socket_addrs()? {
-            match std::net::TcpStream::connect_timeout(&address, limit) {
-                Ok(stream) => {
-                    stream.set_nodelay(true)?;
-                    stream.set_nonblocking(true)?;
-                    return Ok(Socket::Tcp(TcpStream::from_std(stream)));
-                }
-                Err(error) => last = error,
+    pub(super) fn connect(address: &Address, limit: Duration) -> io::Result<Socket> {
+        match address.connect(limit)? {
+            Connected::Tcp(stream) => {
+                stream.set_nonblocking(true)?;
+                Ok(Socket::Tcp(TcpStream::from_std(stream)))
             }
+            Connected::Unix(stream) => Socket::of_unix(stream),
         }
-        Err(last)
     }
 
     fn of_unix(stream: std::os::unix::net::UnixStream) -> io::Result<Socket> {

@@ -12,6 +12,7 @@ use super::mail::{Letter, Mail, Origin, Wish};
 use super::server::{Server, State, Up};
 use super::socket::Socket;
 use super::{Event, Served, Settings};
+use crate::gearman::address::Address;
 use crate::gearman::error::Error;
 use mio::{Events, Interest, Poll, Token};
 use start::Stalled;
@@ -54,27 +55,23 @@ pub(super) struct Turns {
     /// Whether there ever was a connection.
     pub(super) has_met: bool,
     pub(super) served: Served,
+    /// Kept so as not to allocate it again.
+    pub(super) letters: Vec<Letter>,
 }
 
 /// What the thread keeps between turns so as not to allocate it again.
 struct Scratch {
     buffer: Vec<u8>,
     news: Vec<News>,
-    letters: Vec<Letter>,
     events: Events,
 }
 
 impl Turns {
     /// Turns until the end that is wished for, or that `until` tells.
     pub(super) fn run(mut self, mut until: Option<super::Until<'_>>) -> Result<Served, Error> {
-        let mut scratch = Scratch {
-            buffer: vec![0; BUFFER],
-            news: Vec::new(),
-            letters: Vec::new(),
-            events: Events::with_capacity(EVENTS),
-        };
+        let mut scratch = Scratch { buffer: vec![0; BUFFER], news: Vec::new(), events: Events::with_capacity(EVENTS) };
         loop {
-            self.read_mail(&mut scratch);
+            self.read_mail();
             let now = Instant::now();
             if let Some(until) = until.as_mut()
                 && self.wish == Wish::Run
@@ -104,9 +101,10 @@ impl Turns {
     }
 
     /// Looks at what other threads have to say.
-    fn read_mail(&mut self, scratch: &mut Scratch) {
-        self.wish = self.mail.collect(&mut scratch.letters).max(self.wish);
-        for letter in scratch.letters.drain(..) {
+    pub(super) fn read_mail(&mut self) {
+        let mut letters = mem::take(&mut self.letters);
+        self.wish = self.mail.collect(&mut letters).max(self.wish);
+        for letter in letters.drain(..) {
             match letter {
                 Letter::Ended(key) => self.look(key),
                 Letter::Packet(origin, bytes) => {
@@ -117,6 +115,7 @@ impl Turns {
                 Letter::Connected(server, outcome) => self.connected(server, outcome),
             }
         }
+        self.letters = letters;
     }
 
     fn read_events(&mut self, scratch: &mut Scratch) {
@@ -191,6 +190,7 @@ impl Turns {
             client_id: self.settings.client_id.as_deref(),
             functions: &self.settings.functions,
             grab: self.settings.grab,
+            exceptions: self.settings.exceptions,
         };
         let server = &mut self.servers[number];
         server.epoch += 1;
@@ -233,9 +233,14 @@ impl Turns {
         }
     }
 
-    /// Looks whether a job has ended, and answers.
-    pub(super) fn look(&mut self, key: Key) {
-        let Some((in_hand, ended)) = self.hands.ended(key) else { return };
+    /// Looks whether a job has ended, and answers. Not before the mail of that time was read: what the job told is in it.
+    fn look(&mut self, key: Key) {
+        if let Some((in_hand, ended)) = self.hands.ended(key) {
+            self.answer_for(in_hand, ended);
+        }
+    }
+
+    pub(super) fn answer_for(&mut self, in_hand: InHand, ended: Ended) {
         let now = Instant::now();
         let InHand { job, function, since, .. } = in_hand;
         self.answer(&job, function, since, ended, now);
@@ -350,7 +355,7 @@ impl Turns {
 }
 
 /// Connects on a thread of its own: names are looked up, and that may take its time.
-fn connect(mail: &Arc<Mail>, number: usize, address: String, limit: Duration) -> io::Result<()> {
+fn connect(mail: &Arc<Mail>, number: usize, address: Address, limit: Duration) -> io::Result<()> {
     let mail = Arc::clone(mail);
     let attempt = move || mail.post(Letter::Connected(number, Socket::connect(&address, limit)));
     thread::Builder::new().name("layshaft-connect".to_owned()).spawn(attempt).map(drop)

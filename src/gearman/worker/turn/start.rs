@@ -38,7 +38,11 @@ impl Turns {
         match self.abilities[function].start(&job, payload) {
             Ok(pending) => {
                 let key = self.hands.take(job, function, pending, &self.mail, now);
-                self.look(key);
+                if let Some((in_hand, ended)) = self.hands.ended(key) {
+                    // Before it ended it may have told something.
+                    self.read_mail();
+                    self.answer_for(in_hand, ended);
+                }
             }
             Err(Refused { payload, is_full: true }) => self.stalled.push_back(Stalled { job, function, payload }),
             Err(Refused { is_full: false, .. }) => {
