@@ -1,9 +1,11 @@
 //! The command line.
 
 mod map;
+mod work;
 
 use clap::{Parser, Subcommand};
 pub(crate) use map::{Asked, Map, Request};
+pub(crate) use work::{From, Offer, STDIO, Work};
 
 /// More are a typing error rather than a wish.
 const MOST_WORKERS: i64 = 1024;
@@ -13,7 +15,7 @@ const MOST_WORKERS: i64 = 1024;
 #[command(
     name = "layshaft",
     version,
-    after_help = "Exit codes: 0 ok, 1 a job failed, 2 usage, 128 and more: interrupted by a signal"
+    after_help = "Exit codes: 0 ok, 1 a job failed, 2 usage, 3 no server, 128 and more: interrupted by a signal"
 )]
 pub(crate) struct Args {
     #[command(subcommand)]
@@ -23,6 +25,7 @@ pub(crate) struct Args {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Map(Map),
+    Work(Work),
     Bench(Bench),
     Completions(Completions),
     Man(Man),

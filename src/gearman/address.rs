@@ -54,7 +54,6 @@ impl Error for AddressError {}
 
 /// A connection, of either kind.
 #[derive(Debug)]
-#[allow(dead_code, reason = "what connects comes next")]
 pub(crate) enum Connected {
     Tcp(TcpStream),
     #[cfg(unix)]
@@ -80,7 +79,6 @@ impl Address {
     ///
     /// # Errors
     /// The last address's, or that the name has none.
-    #[allow(dead_code, reason = "what connects comes next")]
     pub(crate) fn connect(&self, timeout: Duration) -> io::Result<Connected> {
         let (host, port) = match self {
             Address::Tcp { host, port } => (host.as_str(), *port),

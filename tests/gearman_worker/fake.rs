@@ -1,4 +1,5 @@
 //! A Gearman server that does what a test says, and a worker that runs beside it.
+#![allow(dead_code, reason = "each test crate uses a part")]
 
 use layshaft::Engine;
 use layshaft::gearman::packet::{Kind, Limits, Magic, Message, decode, encode};
@@ -37,7 +38,7 @@ impl Fake {
         let stream = accepted.0;
         stream.set_read_timeout(Some(PATIENCE)).expect("a limit");
         stream.set_nodelay(true).expect("an option");
-        Peer { stream, bytes: Vec::new() }
+        Peer::on(stream)
     }
 
     /// Waits for a worker, which offers one function and asks for a job.
@@ -50,12 +51,18 @@ impl Fake {
 }
 
 /// A connection of a worker.
-pub(crate) struct Peer {
-    pub(crate) stream: TcpStream,
+pub(crate) struct Peer<S = TcpStream> {
+    pub(crate) stream: S,
     bytes: Vec<u8>,
+    /// Grabs that were heard and not answered.
+    grabs: usize,
 }
 
-impl Peer {
+impl<S: Read + Write> Peer<S> {
+    pub(crate) fn on(stream: S) -> Peer<S> {
+        Peer { stream, bytes: Vec::new(), grabs: 0 }
+    }
+
     /// The next packet; `None` at the end.
     pub(crate) fn next(&mut self) -> Option<(Kind, Vec<Vec<u8>>)> {
         loop {
@@ -64,6 +71,7 @@ impl Peer {
                 assert_eq!(packet.magic, Magic::Request);
                 let found: (Kind, Vec<Vec<u8>>) = (packet.kind, packet.args().iter().map(|arg| arg.to_vec()).collect());
                 drop(packet);
+                self.grabs += usize::from(matches!(found.0, Kind::GrabJob | Kind::GrabJobUniq | Kind::GrabJobAll));
                 self.bytes.drain(..length);
                 return Some(found);
             }
@@ -96,6 +104,9 @@ impl Peer {
         let mut bytes = Vec::new();
         encode(&mut bytes, Magic::Response, kind, args);
         self.stream.write_all(&bytes).expect("the worker reads");
+        if matches!(kind, Kind::NoJob | Kind::JobAssign | Kind::JobAssignUniq | Kind::JobAssignAll) {
+            self.grabs = self.grabs.saturating_sub(1);
+        }
     }
 
     /// Hands out a job.
@@ -107,6 +118,15 @@ impl Peer {
     pub(crate) fn send_to_sleep(&mut self) {
         self.say(Kind::NoJob, &[]);
         self.expect(Kind::PreSleep);
+    }
+
+    /// Has no job, however many are asked for.
+    pub(crate) fn deny_all(&mut self) {
+        self.so_far();
+        while self.grabs > 0 {
+            self.say(Kind::NoJob, &[]);
+        }
+        self.so_far();
     }
 
     /// Everything that the worker said until now, for it answers in order.
