@@ -2,9 +2,11 @@
 
 mod map;
 pub(crate) mod serve;
+mod work;
 
 use clap::{Parser, Subcommand};
 pub(crate) use map::{Asked, Map, Request};
+pub(crate) use work::{From, Offer, STDIO, Work};
 
 /// More are a typing error rather than a wish.
 const MOST_WORKERS: i64 = 1024;
@@ -14,7 +16,7 @@ const MOST_WORKERS: i64 = 1024;
 #[command(
     name = "layshaft",
     version,
-    after_help = "Exit codes: 0 ok, 1 a job failed, 2 usage, 128 and more: interrupted by a signal"
+    after_help = "Exit codes: 0 ok, 1 a job failed, 2 usage, 3 no server, 128 and more: interrupted by a signal"
 )]
 pub(crate) struct Args {
     #[command(subcommand)]
@@ -25,6 +27,7 @@ pub(crate) struct Args {
 pub(crate) enum Command {
     Map(Map),
     Serve(serve::Serve),
+    Work(Work),
     Bench(Bench),
     Completions(Completions),
     Man(Man),
