@@ -62,6 +62,9 @@ global! {
     static TICKETS_BEHIND: AtomicU64 = AtomicU64::new(MIDDLE);
 }
 
+/// Whether a function has a job for a set.
+type Look = fn(&Core) -> bool;
+
 /// Above it are the tickets of sets that are woken in the order of their coming, below it those of the others.
 const MIDDLE: u64 = 1 << 63;
 
@@ -158,7 +161,7 @@ impl<A: Send + 'static, R: Send + 'static> ConsumerSet<A, R> {
         self.park(cx, ticket, is_needed)
     }
 
-    fn park(&self, cx: &mut Context<'_>, ticket: u64, has_job: fn(&Core) -> bool) -> Poll<()> {
+    fn park(&self, cx: &mut Context<'_>, ticket: u64, has_job: Look) -> Poll<()> {
         self.unpark();
         // Cloned and dropped without a lock: wakers are others' code.
         let waker = cx.waker().clone();

@@ -49,6 +49,8 @@ pub(super) struct Table {
     pub(super) counters: Counters,
     /// No job is given out any more.
     pub(super) is_draining: bool,
+    /// When the server ends in any case.
+    pub(super) end_by: Option<Instant>,
     /// Jobs in this process.
     pub(super) locals: usize,
     taken: Vec<Notice>,
@@ -99,6 +101,7 @@ impl Table {
             dirty: (0..shards).map(|_| Vec::new()).collect(),
             counters: Counters::default(),
             is_draining: false,
+            end_by: None,
             locals: 0,
             taken: Vec::new(),
             effort: 0,
