@@ -417,11 +417,11 @@ impl Run {
             }
         }
         self.check_counts();
-        for function in 0..FUNCTIONS.len() {
+        for (function, name) in FUNCTIONS.iter().enumerate() {
             let queued: usize = self.queues[function].iter().map(VecDeque::len).sum();
             let able = || self.peers.iter().filter(|peer| peer.abilities[function]);
             let lost = queued > 0 && able().any(|peer| peer.asleep) && !able().any(|peer| peer.woken);
-            assert!(!lost, "{queued} jobs of {} wait, a worker sleeps, and nobody was woken", FUNCTIONS[function]);
+            assert!(!lost, "{queued} jobs of {name} wait, a worker sleeps, and nobody was woken");
         }
     }
 
