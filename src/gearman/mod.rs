@@ -10,4 +10,7 @@ pub mod packet;
 mod server;
 pub mod text;
 
-pub use server::{Answer, Builder as ServerBuilder, Compat, OnLoss, Server};
+pub use server::{
+    Answer, Builder as ServerBuilder, ChangeError, ClientStatus, Compat, FunctionStatus, JobState, JobStatus, OnLoss,
+    Server, ServerCounters, ServerStatus,
+};

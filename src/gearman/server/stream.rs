@@ -159,10 +159,8 @@ impl Stream {
         } else {
             self.begun.get_or_insert(now);
         }
-        if self.input.is_empty() {
-            if self.input.capacity() > KEEP {
-                self.input = Vec::new();
-            }
+        if self.input.is_empty() && self.input.capacity() > KEEP {
+            self.input = Vec::new();
         }
         self.needed = done.needed;
     }
