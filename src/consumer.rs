@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 
-use waiting::{Parking, SetState, apply_rule, has_takeable, is_over, waiting, wake};
+use waiting::{Parking, SetState, apply_rule, has_takeable, is_needed, is_over, waiting, wake};
 
 /// The pull side of functions without a body. A connection that takes one job at a time, an idle worker process, a
 /// checkout: each is a set.
@@ -61,6 +61,9 @@ global! {
     /// Tickets of sets that are parked behind all others: later is less.
     static TICKETS_BEHIND: AtomicU64 = AtomicU64::new(MIDDLE);
 }
+
+/// Whether a function has a job for a set.
+type Look = fn(&Core) -> bool;
 
 /// Above it are the tickets of sets that are woken in the order of their coming, below it those of the others.
 const MIDDLE: u64 = 1 << 63;
@@ -140,17 +143,25 @@ impl<A: Send + 'static, R: Send + 'static> ConsumerSet<A, R> {
     /// and `cx` is woken when that may have changed.
     pub fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<()> {
         // Ordering: Relaxed, only uniqueness and growth matter.
-        self.park(cx, TICKETS.fetch_add(1, Ordering::Relaxed))
+        self.park(cx, TICKETS.fetch_add(1, Ordering::Relaxed), has_takeable)
     }
 
-    /// The same, and parks the set behind all others that are parked: it is woken last. For one that did nothing since it was
-    /// woken, so that those that do stay busy, and the others can be retired.
-    pub fn poll_ready_behind(&self, cx: &mut Context<'_>) -> Poll<()> {
-        // Ordering: Relaxed, only uniqueness and growth matter.
-        self.park(cx, TICKETS_BEHIND.fetch_sub(1, Ordering::Relaxed) - 1)
+    /// The same for a set that is far away: it is not told of jobs for which as many sets are on their way already as are to be
+    /// woken for them ([`Function::set_wakeups`]), and parked instead. One that is `busy` is woken before others. One that is
+    /// not, having taken nothing since it was woken last, is woken after all others, so that those that do something stay busy,
+    /// and the others can be retired.
+    pub fn poll_needed(&self, cx: &mut Context<'_>, busy: bool) -> Poll<()> {
+        let ticket = if busy {
+            // Ordering: Relaxed, only uniqueness and growth matter.
+            TICKETS.fetch_add(1, Ordering::Relaxed)
+        } else {
+            // Ordering: Relaxed, as above.
+            TICKETS_BEHIND.fetch_sub(1, Ordering::Relaxed) - 1
+        };
+        self.park(cx, ticket, is_needed)
     }
 
-    fn park(&self, cx: &mut Context<'_>, ticket: u64) -> Poll<()> {
+    fn park(&self, cx: &mut Context<'_>, ticket: u64, has_job: Look) -> Poll<()> {
         self.unpark();
         // Cloned and dropped without a lock: wakers are others' code.
         let waker = cx.waker().clone();
@@ -175,7 +186,7 @@ impl<A: Send + 'static, R: Send + 'static> ConsumerSet<A, R> {
         }
         let functions = &members.functions;
         let over = !functions.is_empty() && functions.iter().all(|f| is_over(f.core()));
-        if over || functions.iter().any(|f| has_takeable(f.core())) {
+        if over || functions.iter().any(|f| has_job(f.core())) {
             drop(members);
             self.unpark();
             return Poll::Ready(());

@@ -77,10 +77,8 @@ fn gs_17_jobs_by_handle() {
     assert_eq!((job.payload, job.listeners, job.is_background, job.hand_outs), (4, 1, false, 0));
     assert_eq!(job.state, JobState::Queued);
     assert_eq!(server.jobs().len(), 2);
-    assert_eq!(
-        server.clients().iter().flat_map(|client| client.listening.clone()).collect::<Vec<_>>(),
-        [handle.clone()]
-    );
+    let listens: Vec<Vec<u8>> = server.clients().into_iter().flat_map(|client| client.listening).collect();
+    assert_eq!(listens, std::slice::from_ref(&handle));
     worker.grab();
     assert_eq!(server.job(&handle).unwrap().state, JobState::Running(worker.local_address()));
     worker.complete(&handle, b"");
@@ -232,15 +230,12 @@ fn gs_58_maxqueue() {
 
 #[test]
 fn gs_59_version_and_other_single_lines() {
-    let mut admin = (server(), server_with(|builder| builder.compat(Compat::Perl)));
-    let mut peers = (Peer::new(&admin.0), Peer::new(&admin.1));
-    assert_eq!(peers.0.ask("version"), format!("OK {VERSION}"));
-    assert_eq!(peers.1.ask("version"), format!("v{VERSION}"));
-    assert_eq!(peers.0.ask("getpid"), format!("OK {}", std::process::id()));
-    assert_eq!(peers.0.ask("verbose"), "OK INFO");
-    admin.0.end();
-    admin.1.end();
-    let _ = &mut admin;
+    let (server, perl) = (server(), server_with(|builder| builder.compat(Compat::Perl)));
+    let mut admin = Peer::new(&server);
+    assert_eq!(admin.ask("version"), format!("OK {VERSION}"));
+    assert_eq!(admin.ask("getpid"), format!("OK {}", std::process::id()));
+    assert_eq!(admin.ask("verbose"), "OK INFO");
+    assert_eq!(Peer::new(&perl).ask("version"), format!("v{VERSION}"));
 }
 
 #[test]

@@ -51,7 +51,7 @@ fn gs_38_a_malformed_submit_leaves_the_connection_usable() {
     let server = server();
     let mut client = Peer::new(&server);
     for (code, body) in
-        [(7, &b"f"[..]), (7, b"f\0u"), (18, b""), (36, b"f\0u\0soon\0p"), (36, b"f\0u\0123"), (37, b"f\0u\0r")]
+        [(7, &b"f"[..]), (7, b"f\0u"), (18, b""), (36, b"f\0u\0soon\0p"), (36, b"f\0u\x00123"), (37, b"f\0u\0r")]
     {
         client.send_raw(code, body);
         client.expect_error("invalid_args");
@@ -372,7 +372,7 @@ fn gs_42_failure() {
 #[test]
 fn gs_43_gs_46_exceptions() {
     for compat in [None, Some(Compat::Perl)] {
-        let server = server_with(|builder| compat.map_or(builder.host("test"), |compat| builder_of(compat)));
+        let server = server_with(|builder| compat.map_or(builder.host("test"), builder_of));
         let (mut asked, mut plain) = (Peer::new(&server), Peer::new(&server));
         let mut worker = Peer::worker(&server, &["f"]);
         asked.send(Kind::OptionReq, &[b"exceptions"]);

@@ -27,7 +27,7 @@ impl Sleeper {
     }
 
     fn sleep_behind(&self) {
-        assert!(self.set.poll_ready_behind(&mut Context::from_waker(&self.waker)).is_pending());
+        assert!(self.set.poll_needed(&mut Context::from_waker(&self.waker), false).is_pending());
     }
 }
 
@@ -102,6 +102,32 @@ fn sets_that_did_nothing_are_woken_last() {
         function.send(n as u64).unwrap();
         assert_eq!(sleepers[next].wakes.wakes(), 1, "wake-up {n}");
         assert_eq!(sleepers.iter().map(|sleeper| sleeper.wakes.wakes()).sum::<usize>(), n + 1);
+    }
+}
+
+/// A set that comes while another one is on its way to the only job is parked; it is woken if that one takes nothing.
+#[test]
+fn a_set_that_is_not_needed() {
+    for leaves in [false, true] {
+        let engine = engine(1);
+        let function = engine.consumer("remote").unwrap();
+        let (first, second) = (Sleeper::new(&engine, &function), Sleeper::new(&engine, &function));
+        let polled = |sleeper: &Sleeper, busy| sleeper.set.poll_needed(&mut Context::from_waker(&sleeper.waker), busy);
+        first.sleep();
+        function.send(1).unwrap();
+        assert_eq!(first.wakes.wakes(), 1);
+        assert!(polled(&second, true).is_pending());
+        if leaves {
+            drop(first);
+            assert_eq!(second.wakes.wakes(), 1);
+        } else {
+            function.send(2).unwrap();
+            assert_eq!(second.wakes.wakes(), 1, "for the other job");
+            // With nobody on the way to them, both are told of.
+            assert!(first.set.try_next().is_some());
+            second.set.unpark();
+            assert!(polled(&first, true).is_ready());
+        }
     }
 }
 

@@ -2,9 +2,11 @@
 
 mod map;
 pub(crate) mod serve;
+mod work;
 
 use clap::{Parser, Subcommand};
 pub(crate) use map::{Asked, Map, Request};
+pub(crate) use work::{From, Offer, STDIO, Work};
 
 /// More are a typing error rather than a wish.
 const MOST_WORKERS: i64 = 1024;
@@ -14,7 +16,7 @@ const MOST_WORKERS: i64 = 1024;
 #[command(
     name = "layshaft",
     version,
-    after_help = "Exit codes: 0 ok, 1 a job failed, 2 usage, 128 and more: interrupted by a signal"
+    after_help = "Exit codes: 0 ok, 1 a job failed, 2 usage, 3 no server, 128 and more: interrupted by a signal"
 )]
 pub(crate) struct Args {
     #[command(subcommand)]
@@ -25,6 +27,7 @@ pub(crate) struct Args {
 pub(crate) enum Command {
     Map(Map),
     Serve(serve::Serve),
+    Work(Work),
     Bench(Bench),
     Completions(Completions),
     Man(Man),
@@ -65,4 +68,29 @@ pub(crate) enum BenchWhat {
         #[arg(long)]
         quick: bool,
     },
+    /// What a Gearman server does under load: latency, throughput, CPU time and memory a job
+    Net(NetBench),
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct NetBench {
+    /// Measure a server that runs already
+    #[arg(long, value_name = "HOST:PORT", conflicts_with = "beside")]
+    pub(crate) server: Option<String>,
+
+    /// A command that starts another server, to compare with; {port} stands for its port: "gearmand -t 1 -L 127.0.0.1 -p {port}"
+    #[arg(long, value_name = "COMMAND")]
+    pub(crate) beside: Option<String>,
+
+    /// Only scenarios with this in their name; may be repeated
+    #[arg(long, value_name = "PART")]
+    pub(crate) only: Vec<String>,
+
+    /// How often each is measured
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    pub(crate) rounds: usize,
+
+    /// Few jobs, once: shows that it works, not how fast
+    #[arg(long)]
+    pub(crate) quick: bool,
 }

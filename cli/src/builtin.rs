@@ -45,6 +45,16 @@ impl Builtin {
         }
     }
 
+    /// Runs the function on bytes.
+    pub(crate) fn run_on(self, bytes: &[u8]) -> Found {
+        match self {
+            Builtin::Sha256 => fold_bytes::<checksum::Sha256>(bytes),
+            Builtin::Crc32 => fold_bytes::<checksum::Crc32>(bytes),
+            Builtin::Wc => fold_bytes::<wc::Wc>(bytes),
+            Builtin::GzipSize => fold_bytes::<gzip::GzipSize>(bytes),
+        }
+    }
+
     /// Runs the function on one file, in constant memory: what it found, and the number of bytes read.
     pub(crate) fn run(self, path: &Path) -> io::Result<(Found, u64)> {
         match self {
@@ -54,6 +64,12 @@ impl Builtin {
             Builtin::GzipSize => fold::<gzip::GzipSize>(path),
         }
     }
+}
+
+fn fold_bytes<F: Fold>(bytes: &[u8]) -> Found {
+    let mut state = F::default();
+    state.update(bytes);
+    state.found()
 }
 
 fn fold<F: Fold>(path: &Path) -> io::Result<(Found, u64)> {

@@ -58,6 +58,16 @@ struct Line<'a> {
 }
 
 impl Found {
+    /// It alone, without a name.
+    pub(crate) fn value(self) -> Vec<u8> {
+        match self {
+            Found::Checksum(sum) => sum.into_bytes(),
+            Found::Size(size) => size.to_string().into_bytes(),
+            Found::Counts { lines, words, bytes } => format!("{lines} {words} {bytes}").into_bytes(),
+            Found::Printed(Bytes(bytes)) => bytes,
+        }
+    }
+
     /// What is printed for it.
     pub(crate) fn format(self, format: Format, input: &OsStr) -> Vec<u8> {
         match (format, self) {

@@ -1,6 +1,5 @@
 //! Signals that end a run: the first asks, the second forces.
 
-use crate::bell::Bell;
 use crate::children::Children;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -42,9 +41,9 @@ impl Interrupt {
     }
 }
 
-/// Starts the thread that waits for signals. A hang-up is one, as children do not get it from the terminal; `SIGQUIT` does
+/// Starts the thread that waits for signals. The first one calls `ask`. A hang-up is one, as children do not get it from the terminal; `SIGQUIT` does
 /// not ask first.
-pub(crate) fn watch(bell: Arc<Bell>, children: Arc<Children>) -> io::Result<Arc<Interrupt>> {
+pub(crate) fn watch(ask: impl Fn() + Send + 'static, children: Arc<Children>) -> io::Result<Arc<Interrupt>> {
     let ignored = ignored();
     let wanted = [SIGHUP, SIGINT, SIGQUIT, SIGTERM].into_iter().filter(|signal| ignored & (1 << (signal - 1)) == 0);
     let mut signals = Signals::new(wanted)?;
@@ -56,7 +55,7 @@ pub(crate) fn watch(bell: Arc<Bell>, children: Arc<Children>) -> io::Result<Arc<
                 children.kill();
                 low_level::exit(EXIT_SIGNAL + signal);
             }
-            bell.ring();
+            ask();
         }
     })?;
     Ok(interrupt)

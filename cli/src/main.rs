@@ -22,6 +22,7 @@ mod stdout;
 mod summary;
 mod window;
 mod work;
+mod worker;
 
 use clap::Parser;
 use std::fmt::Display;
@@ -35,6 +36,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const EXIT_JOB_FAILED: u8 = 1;
 /// Exit code: the command line cannot be obeyed. `clap` uses the same.
 const EXIT_USAGE: u8 = 2;
+/// Exit code: no server could be reached.
+const EXIT_NO_SERVER: u8 = 3;
 
 fn main() -> ExitCode {
     let args = args::Args::parse();
@@ -45,6 +48,7 @@ fn main() -> ExitCode {
     ExitCode::from(match &args.command {
         args::Command::Map(options) => map::run(options),
         args::Command::Serve(options) => serve::run(options),
+        args::Command::Work(options) => worker::run(options),
         args::Command::Bench(options) => bench::run(options),
         args::Command::Completions(options) => about::completions(options),
         args::Command::Man(options) => about::man(options),

@@ -70,7 +70,7 @@ fn prepare(options: &Map, request: &Request<'_>) -> Result<Prepared, String> {
     let (bell, children) = (Bell::here(), Arc::new(Children::default()));
     let work = match request.function {
         Asked::Builtin(builtin) => Work::Builtin(builtin),
-        Asked::Program { name, args } => Work::Program(Program::find(name, args, Arc::clone(&children))?),
+        Asked::Program { name, args } => Work::Program(Program::find_for_inputs(name, args, Arc::clone(&children))?),
     };
     let dash_is_taken = options.is_list_stdin() && matches!(work, Work::Builtin(_));
     let inputs = || places(options, request).map(|places| Inputs::new(places, dash_is_taken, Arc::clone(&bell)));
@@ -79,7 +79,9 @@ fn prepare(options: &Map, request: &Request<'_>) -> Result<Prepared, String> {
     let cannot_start = |error: &dyn Error| format!("cannot start: {}", chain(error));
     // Before signals only ask: opening a list may wait for whoever writes it.
     let all = inputs()?;
-    let interrupt = interrupt::watch(Arc::clone(&bell), Arc::clone(&children)).map_err(|e| cannot_start(&e))?;
+    let rung = Arc::clone(&bell);
+    let ring = move || rung.ring();
+    let interrupt = interrupt::watch(ring, Arc::clone(&children)).map_err(|e| cannot_start(&e))?;
     let name = work.name();
     let body = move |input: &_| work.run(input, format);
     let (engine, function) = run::start(options.jobs, name, body).map_err(|e| cannot_start(&*e))?;

@@ -1,13 +1,14 @@
 //! A program as the function: one process an input, without a shell.
 
+use crate::args::STDIO;
 use crate::children::Children;
 use crate::name::spelled;
 use std::ffi::{OsStr, OsString};
-use std::io::Read;
+use std::io::{self, Read};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::PathBuf;
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 
 /// Stands for the input.
@@ -37,11 +38,16 @@ impl Program {
             let place = if name.as_bytes().contains(&b'/') { "" } else { " in PATH" };
             return Err(format!("cannot run `{}`: no such program{place}, or one that may not be run", spelled(name)));
         };
-        let mut args = args.to_vec();
+        Ok(Program { path, name: name.to_owned(), args: args.to_vec(), children })
+    }
+
+    /// The same, with a place for the input among the arguments: the last one, if there is none.
+    pub(crate) fn find_for_inputs(name: &OsStr, args: &[OsString], children: Arc<Children>) -> Result<Program, String> {
+        let mut program = Program::find(name, args, children)?;
         if !args.iter().any(|arg| memchr::memmem::find(arg.as_bytes(), PLACE).is_some()) {
-            args.push(OsString::from_vec(PLACE.to_vec()));
+            program.args.push(OsString::from_vec(PLACE.to_vec()));
         }
-        Ok(Program { path, name: name.to_owned(), args, children })
+        Ok(program)
     }
 
     /// Runs it for one input: what it printed.
@@ -49,19 +55,48 @@ impl Program {
         let mut command = Command::new(&self.path);
         command.arg0(&self.name).args(self.args.iter().map(|arg| fill(arg, input)));
         command.stdin(Stdio::null()).stdout(Stdio::piped());
-        let name = format!("`{}`", spelled(&self.name));
-        let fail = |what: &str, error| format!("cannot {what} {name}: {error}");
-        let started = self.children.spawn(&mut command);
-        let mut child = started.map_err(|error| Failed { why: fail("run", error), printed: Vec::new() })?;
         let mut printed = Vec::new();
+        let mut child = match self.spawn(&mut command) {
+            Ok(child) => child,
+            Err(why) => return Err(Failed { why, printed }),
+        };
         let read = child.stdout.take().map_or(Ok(0), |mut from| from.read_to_end(&mut printed));
-        let why = match (read, self.children.reap(&mut child)) {
-            (Ok(_), Ok(status)) if status.success() => return Ok(printed),
-            (Ok(_), Ok(status)) => format!("{name} {}", ending(status)),
-            (Err(error), _) => fail("read from", error),
-            (_, Err(error)) => fail("wait for", error),
+        let why = match (read, self.reap(&mut child)) {
+            (Ok(_), Ok(())) => return Ok(printed),
+            (Err(error), _) => self.cannot("read from", &error),
+            (_, Err(why)) => why,
         };
         Err(Failed { why, printed })
+    }
+
+    /// Its command line as it stands.
+    pub(crate) fn command(&self) -> Command {
+        let mut command = Command::new(&self.path);
+        // What stands there is for this process, not for those that it starts.
+        command.arg0(&self.name).args(&self.args).env_remove(STDIO);
+        command
+    }
+
+    pub(crate) fn spawn(&self, command: &mut Command) -> Result<Child, String> {
+        self.children.spawn(command).map_err(|error| self.cannot("run", &error))
+    }
+
+    /// Waits for a process: what happened, if it did not end well.
+    pub(crate) fn reap(&self, child: &mut Child) -> Result<(), String> {
+        match self.children.reap(child) {
+            Ok(status) if status.success() => Ok(()),
+            Ok(status) => Err(format!("{} {}", self.quoted(), ending(status))),
+            Err(error) => Err(self.cannot("wait for", &error)),
+        }
+    }
+
+    pub(crate) fn cannot(&self, what: &str, error: &io::Error) -> String {
+        format!("cannot {what} {}: {error}", self.quoted())
+    }
+
+    /// Its name, for messages.
+    pub(crate) fn quoted(&self) -> String {
+        format!("`{}`", spelled(&self.name))
     }
 }
 

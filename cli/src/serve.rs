@@ -102,12 +102,7 @@ fn end_on(mut signals: Signals, server: Arc<Server>, limit: Duration) {
         let mut caught = signals.forever();
         if caught.next().is_some() {
             complain(io::stderr(), format_args!("ending when jobs in hand have ended, or in {} s", limit.as_secs()));
-            server.drain();
-            let late = Arc::clone(&server);
-            thread::spawn(move || {
-                thread::sleep(limit);
-                late.end();
-            });
+            server.drain(limit);
         }
         if caught.next().is_some() {
             server.end();

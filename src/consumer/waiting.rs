@@ -294,6 +294,16 @@ pub(super) fn has_takeable(core: &Core) -> bool {
     !unsafe { (core.vtable.is_empty)(core) }
 }
 
+/// Whether there are more jobs than sets on their way to them.
+pub(super) fn is_needed(core: &Core) -> bool {
+    if !has_takeable(core) {
+        return false;
+    }
+    // SAFETY: only functions without a body are in sets.
+    let lists = unsafe { waiting(core) }.lists.lock();
+    lists.wakes < takeable(core).saturating_mul(lists.per_job.max(1))
+}
+
 /// A function was made managed: the jobs that were put back join the others.
 ///
 /// # Safety

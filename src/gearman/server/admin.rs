@@ -1,7 +1,7 @@
 //! What each text command answers.
 
 use super::functions::Target;
-use super::job::State;
+use super::job::{State, Unique};
 use super::keys::{ConnKey, JobKey};
 use super::status::ChangeError;
 use super::table::Table;
@@ -207,7 +207,7 @@ impl Table {
     }
 
     fn show_unique_jobs(&self) -> Vec<u8> {
-        let keyed = self.live_jobs().into_iter().filter(|key| self.jobs[*key].unique.is_some());
+        let keyed = self.live_jobs().into_iter().filter(|key| self.jobs[*key].unique() != Unique::None);
         self.rows(keyed.collect(), |row, key| row.extend_from_slice(&text::escape(self.jobs[key].shown_unique())))
     }
 

@@ -1,13 +1,13 @@
 //! What each packet does, one function a command.
 
 use super::conn::Conn;
-use super::job::{Progress, State};
+use super::functions::{NoFunction, Target};
+use super::job::{Job, Progress, State, Unique};
 use super::keys::{ConnKey, FunctionKey, JobKey, RunKey};
-use super::table::{End, NewJob, Refused, Table};
+use super::table::{End, Refused, Table};
 use super::timers::wall_seconds;
 use crate::Priority;
 use crate::gearman::packet::{Frame, Kind, Magic, Packet, PacketError};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Codes of ERROR packets. They are stable.
@@ -122,7 +122,7 @@ impl Table {
 
     fn submit(&mut self, from: ConnKey, submit: Submit<'_>) {
         self.counters.submits += 1;
-        let function = match self.function(submit.function) {
+        let function = match self.function_for(from, submit.function) {
             Ok(function) => function,
             Err(why) => return self.refuse(from, why.code(), &why.text()),
         };
@@ -134,12 +134,12 @@ impl Table {
             );
             return self.refuse(from, code::INVALID_ARGS, &text);
         }
-        let unique: Option<Arc<[u8]>> = match submit.unique {
-            b"" => None,
-            b"-" => Some([&[0], submit.payload].concat().into()),
-            key => Some(key.into()),
+        let unique = match submit.unique {
+            b"" => Unique::None,
+            b"-" => Unique::Payload(submit.payload),
+            key => Unique::Key(key),
         };
-        if let Some(joined) = unique.as_ref().and_then(|key| self.functions[function].uniques.get(key)).copied() {
+        if let Some(joined) = self.unique_job(function, unique) {
             self.counters.coalesced += 1;
             self.jobs[joined].detached |= submit.background;
             return self.created(from, joined, submit.background);
@@ -151,8 +151,11 @@ impl Table {
             );
             return self.refuse(from, code::QUEUE_FULL, &text);
         }
-        let (payload, priority, detached) = (submit.payload, submit.priority, submit.background);
-        let key = self.enter(NewJob { function, payload, unique, priority, detached, reducer: submit.reducer });
+        let mut job = Job::new(function, unique, submit.payload, submit.priority, submit.background);
+        if let Some(reducer) = submit.reducer {
+            job.extra().reducer = Some(reducer.into());
+        }
+        let key = self.enter(job);
         if !submit.background {
             self.listen(from, key);
         }
@@ -166,6 +169,19 @@ impl Table {
         }
         let handle = self.handle(key);
         self.send(from, Kind::JobCreated, &[handle.as_bytes()]);
+    }
+
+    /// A function that a client submits to: most likely the same as before.
+    fn function_for(&mut self, from: ConnKey, name: &[u8]) -> Result<FunctionKey, NoFunction> {
+        let last = self.conns.get(from).and_then(|conn| conn.last_function);
+        if let Some(last) = last.filter(|last| self.functions.get(*last).is_some_and(|entry| *entry.name == *name)) {
+            return Ok(last);
+        }
+        let function = self.function(name)?;
+        if let Some(conn) = self.conns.get_mut(from) {
+            conn.last_function = Some(function);
+        }
+        Ok(function)
     }
 
     /// A client has joined a job.
@@ -224,7 +240,8 @@ impl Table {
         }
         // Not on the way of any job: a look at each function.
         self.effort += self.functions.len() / 8;
-        let found = self.functions.values().find_map(|entry| entry.uniques.get(unique)).copied();
+        let mut keyed = self.functions.iter().filter(|(_, entry)| !entry.uniques.is_empty());
+        let found = keyed.find_map(|(function, _)| self.unique_job(function, Unique::Key(unique)));
         let Some(job) = found.and_then(|key| self.jobs.get(key)) else {
             return self.send(from, Kind::StatusResUnique, &[unique, b"0", b"0", b"0", b"0", b"0"]);
         };
@@ -269,7 +286,7 @@ impl Table {
             Ok(function) => function,
             Err(why) => return self.send_error(from, why.code(), &why.text()),
         };
-        let super::functions::Target::Remote(queue) = &self.functions[function].target else {
+        let Target::Remote(queue) = &self.functions[function].target else {
             let text = format!("\"{}\" is done by the server itself", name.escape_ascii());
             return self.send_error(from, code::SERVER_ERROR, &text);
         };
@@ -298,7 +315,7 @@ impl Table {
         if worker.abilities.remove(&function).is_some() {
             let entry = &mut self.functions[function];
             entry.workers -= 1;
-            if let super::functions::Target::Remote(queue) = &entry.target {
+            if let Target::Remote(queue) = &entry.target {
                 worker.set.remove(queue);
             }
         }
@@ -346,7 +363,7 @@ impl Table {
         let Table { conns, jobs, functions, dirty, .. } = self;
         let job = &jobs[key];
         let (handle, name) = (handle.as_bytes(), &functions[job.function].name[..]);
-        let (unique, payload) = (job.shown_unique(), &job.payload[..]);
+        let (unique, payload) = (job.shown_unique(), job.payload());
         let mut send = |kind, args: &[&[u8]]| super::table::push(conns, dirty, from, kind, args);
         match (how, job.reducer()) {
             (Kind::GrabJob, _) => send(Kind::JobAssign, &[handle, name, payload]),

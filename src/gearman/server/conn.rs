@@ -36,6 +36,8 @@ pub(super) struct Conn {
     /// To be closed when all of that is sent.
     pub(super) is_closing: bool,
     pub(super) worker: Option<Box<WorkerSide>>,
+    /// What it submitted to last.
+    pub(super) last_function: Option<FunctionKey>,
     /// Jobs that it listens to, and some that are over.
     pub(super) listening: Vec<JobKey>,
     /// How many of them are not over.
@@ -72,6 +74,7 @@ impl Conn {
             is_dirty: false,
             is_closing: false,
             worker: None,
+            last_function: None,
             listening: Vec::new(),
             live: 0,
         }

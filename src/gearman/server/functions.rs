@@ -4,10 +4,10 @@ use super::job::{Job, State};
 use super::keys::{FunctionKey, JobKey};
 use super::local::Local;
 use super::notices::Ticket;
-use super::table::Table;
+use super::table::{Known, Table};
 use crate::gearman::text::{self, MaxQueue};
 use crate::{Function, Limits, Priority, RegisterError};
-use std::collections::HashMap;
+use hashbrown::HashTable;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -31,7 +31,7 @@ pub(super) struct Entry {
     /// Connections that can do it.
     pub(super) workers: usize,
     /// Live jobs by unique key.
-    pub(super) uniques: HashMap<Arc<[u8]>, JobKey>,
+    pub(super) uniques: HashTable<Known>,
     /// The engine limits its queue.
     pub(super) is_limited: bool,
     pub(super) max_queue: MaxQueue,
@@ -93,7 +93,7 @@ impl Entry {
             running: 0,
             tombstones: 0,
             workers: 0,
-            uniques: HashMap::new(),
+            uniques: HashTable::new(),
             is_limited: false,
             max_queue: MaxQueue::All(None),
             rewake_at: None,
@@ -210,7 +210,7 @@ impl Table {
 
     /// Forgets a function, with its jobs.
     pub(super) fn drop_function(&mut self, key: FunctionKey) {
-        self.effort += self.jobs.len() / 8;
+        self.effort += self.jobs.iter().count() / 8;
         let is_live = |job: &Job| job.function == key && job.state != State::Buried;
         let jobs: Vec<JobKey> = self.jobs.iter().filter(|(_, job)| is_live(job)).map(|(job, _)| job).collect();
         for job in &jobs {

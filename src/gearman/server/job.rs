@@ -4,15 +4,19 @@ use super::keys::{ConnKey, FunctionKey, RunKey};
 use super::local::LocalRun;
 use super::notices::Ticket;
 use crate::{JobHandle, Priority, Pulled};
-use std::sync::Arc;
 use std::time::Instant;
+
+/// Bytes that a job takes besides its payload and key, for the budget.
+pub(super) const JOB_BYTES: usize = 128;
 
 /// A job, from its submit to its end. There may be millions: what is rare is in `extra`.
 pub(super) struct Job {
     pub(super) function: FunctionKey,
-    pub(super) payload: Box<[u8]>,
-    /// Its unique key: as it came, or a NUL and the payload where that is the key. Such a job was given as `-`.
-    pub(super) unique: Option<Arc<[u8]>>,
+    /// Its unique key, and its payload behind it.
+    data: Box<[u8]>,
+    unique_bytes: u16,
+    /// The payload is its key.
+    has_payload_key: bool,
     pub(super) listeners: Listeners,
     pub(super) state: State,
     pub(super) priority: Priority,
@@ -32,6 +36,14 @@ pub(super) struct Extra {
     pub(super) handle: Option<JobHandle<()>>,
     /// The job in this process that it is.
     pub(super) local: Option<Box<dyn LocalRun>>,
+}
+
+/// What no other live job of a function may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Unique<'a> {
+    None,
+    Key(&'a [u8]),
+    Payload(&'a [u8]),
 }
 
 /// How much is done, of how much, as the worker wrote it.
@@ -134,17 +146,60 @@ impl Listeners {
 }
 
 impl Job {
+    /// A job that is in no queue.
+    pub(super) fn new(
+        function: FunctionKey,
+        unique: Unique<'_>,
+        payload: &[u8],
+        priority: Priority,
+        detached: bool,
+    ) -> Job {
+        let key = if let Unique::Key(key) = unique { key } else { &[] };
+        Job {
+            function,
+            data: [key, payload].concat().into_boxed_slice(),
+            unique_bytes: u16::try_from(key.len()).expect("keys are short"),
+            has_payload_key: matches!(unique, Unique::Payload(_)),
+            listeners: Listeners::None,
+            state: State::Buried,
+            priority,
+            detached,
+            attempts: 0,
+            extra: None,
+        }
+    }
+
     pub(super) fn extra(&mut self) -> &mut Extra {
         self.extra.get_or_insert_default()
     }
 
-    /// The unique key as a worker is to see it.
+    /// The payload, and what a worker is to see as unique key.
+    pub(super) fn payload(&self) -> &[u8] {
+        &self.data[usize::from(self.unique_bytes)..]
+    }
+
     pub(super) fn shown_unique(&self) -> &[u8] {
-        match self.unique.as_deref() {
-            None => b"",
-            Some([0, ..]) => b"-",
-            Some(key) => key,
+        if self.has_payload_key { b"-" } else { &self.data[..usize::from(self.unique_bytes)] }
+    }
+
+    /// What no other live job of its function may have.
+    pub(super) fn unique(&self) -> Unique<'_> {
+        match (self.has_payload_key, self.unique_bytes) {
+            (true, _) => Unique::Payload(self.payload()),
+            (false, 0) => Unique::None,
+            (false, _) => Unique::Key(self.shown_unique()),
         }
+    }
+
+    /// What it takes of the budget.
+    pub(super) fn bytes(&self) -> usize {
+        JOB_BYTES + self.data.len()
+    }
+
+    /// Leaves a tombstone: the job itself.
+    pub(super) fn bury(&mut self) -> Job {
+        let tombstone = Job::new(self.function, Unique::None, &[], self.priority, false);
+        std::mem::replace(self, tombstone)
     }
 
     pub(super) fn reducer(&self) -> Option<&[u8]> {
@@ -164,5 +219,18 @@ impl Job {
     /// Nobody hears of its end, and nobody asked for it to run anyway.
     pub(super) fn is_abandoned(&self) -> bool {
         !self.detached && self.listeners.as_slice().is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// With 24 bytes in the engine's queue and what an allocator adds to the payload it is to be less than 120.
+    #[test]
+    fn a_job_is_small() {
+        assert!(size_of::<Job>() <= 72, "{} bytes", size_of::<Job>());
+        assert!(size_of::<super::super::slots::Slot<Job>>() <= 80);
+        assert_eq!(size_of::<Ticket>(), 16);
     }
 }

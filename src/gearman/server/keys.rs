@@ -2,9 +2,10 @@
 
 use slotmap::{Key, KeyData, new_key_type};
 
+/// A job.
+pub(super) type JobKey = super::slots::Key;
+
 new_key_type! {
-    /// A job.
-    pub(super) struct JobKey;
     /// A connection.
     pub(super) struct ConnKey;
     /// A function.
@@ -13,19 +14,13 @@ new_key_type! {
     pub(super) struct RunKey;
 }
 
-macro_rules! numbers {
-    ($($key:ident)*) => {
-        $(impl $key {
-            pub(super) fn number(self) -> u64 {
-                self.data().as_ffi()
-            }
+impl ConnKey {
+    pub(super) fn number(self) -> u64 {
+        self.data().as_ffi()
+    }
 
-            /// The key with this number, which need not be anybody's.
-            pub(super) fn from_number(number: u64) -> $key {
-                KeyData::from_ffi(number).into()
-            }
-        })*
-    };
+    /// The key with this number, which need not be anybody's.
+    pub(super) fn from_number(number: u64) -> ConnKey {
+        KeyData::from_ffi(number).into()
+    }
 }
-
-numbers! { JobKey ConnKey }

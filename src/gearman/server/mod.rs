@@ -41,6 +41,7 @@ mod notices;
 mod peers;
 mod settings;
 mod shard;
+mod slots;
 mod socket;
 mod status;
 mod stream;
@@ -66,7 +67,7 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use table::Table;
 
 /// What is set of a server before it starts.
@@ -340,8 +341,10 @@ impl Server {
         self.hub.with(usize::MAX, |table| table.serve(function.name(), local))
     }
 
-    /// Ends the server when no job is in a worker's hands: it takes no connections and gives out no jobs from now on.
-    pub fn drain(&self) {
+    /// Ends the server when no job is in a worker's hands, or so much time has passed: it takes no connections and gives out no
+    /// jobs from now on.
+    pub fn drain(&self, limit: Duration) {
+        self.hub.with(usize::MAX, |table| table.end_by = Instant::now().checked_add(limit));
         self.hub.set_phase(DRAINING);
     }
 

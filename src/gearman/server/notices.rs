@@ -72,29 +72,30 @@ impl Notices {
 
 /// A job's place in its function's queue. Dropped there, it tells.
 pub(super) struct Ticket {
-    job: Option<JobKey>,
+    /// Nobody's once it is looked after by other means.
+    job: JobKey,
     notices: Arc<Notices>,
 }
 
 impl Ticket {
     pub(super) fn new(job: JobKey, notices: &Arc<Notices>) -> Ticket {
-        Ticket { job: Some(job), notices: Arc::clone(notices) }
+        Ticket { job, notices: Arc::clone(notices) }
     }
 
     pub(super) fn job(&self) -> JobKey {
-        self.job.expect("taken only by `spend`")
+        self.job
     }
 
     /// The job is looked after by other means.
     pub(super) fn spend(mut self) -> JobKey {
-        self.job.take().expect("taken only here")
+        std::mem::replace(&mut self.job, JobKey::NOBODY)
     }
 }
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        if let Some(job) = self.job {
-            self.notices.push(Notice::Dropped(job));
+        if self.job != JobKey::NOBODY {
+            self.notices.push(Notice::Dropped(self.job));
         }
     }
 }

@@ -165,12 +165,13 @@ impl Shard {
             self.listeners.clear();
             self.accepting.clear();
         }
-        let is_idle = self.hub.with(self.index, |table| {
+        let is_over = self.hub.with(self.index, |table| {
             table.is_draining |= phase == DRAINING;
-            self.due = table.tick(now);
-            table.runs.is_empty() && table.locals == 0
+            self.due = table.tick(now).into_iter().chain(table.end_by).min();
+            let is_idle = table.runs.is_empty() && table.locals == 0;
+            is_idle || table.end_by.is_some_and(|at| at <= now)
         });
-        if phase == DRAINING && is_idle {
+        if phase == DRAINING && is_over {
             self.hub.set_phase(ENDED);
         }
     }

@@ -267,7 +267,7 @@ impl Table {
                 }
                 State::Local => JobState::Here,
             },
-            payload: job.payload.len(),
+            payload: job.payload().len(),
             listeners: job.listeners.count(),
             is_background: job.detached,
             hand_outs: job.attempts.into(),
@@ -338,7 +338,7 @@ impl Table {
     pub(super) fn census(&self) -> Vec<(usize, &'static str)> {
         let sum = |count: fn(&Entry) -> usize| self.functions.values().map(count).sum();
         let mut census = vec![
-            (self.jobs.len(), "jobs"),
+            (self.jobs.iter().count(), "jobs"),
             (self.runs.len(), "jobs in workers' hands"),
             (self.locals, "jobs in this process"),
             (self.bytes, "bytes of jobs"),

@@ -11,24 +11,23 @@
 use super::conn::Conn;
 use super::functions::{Entry, Target};
 use super::handles::{Handle, Handles};
-use super::job::{Extra, Job, Progress, Run, State};
+use super::job::{Job, Listener, Progress, Run, State, Unique};
 use super::keys::{ConnKey, FunctionKey, JobKey, RunKey};
 use super::local::Answer;
 use super::notices::{Bell, Notice, Notices, Ticket};
 use super::settings::{OnLoss, Settings};
+use super::slots::Slots;
 use super::status::ServerCounters;
 use super::timers::{Due, Timers, wall_seconds};
 use crate::gearman::packet::{self, Kind, Magic};
 use crate::{Engine, Priority, Update};
 use slotmap::SlotMap;
 use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
-
-/// Bytes that a job takes besides its payload and key, for the budget.
-pub(super) const JOB_BYTES: usize = 128;
 
 /// All that a server knows.
 pub(super) struct Table {
@@ -38,10 +37,12 @@ pub(super) struct Table {
     pub(super) notices: Arc<Notices>,
     pub(super) functions: SlotMap<FunctionKey, Entry>,
     pub(super) names: HashMap<Arc<[u8]>, FunctionKey>,
-    pub(super) jobs: SlotMap<JobKey, Job>,
+    pub(super) jobs: Slots<Job>,
     pub(super) runs: SlotMap<RunKey, Run>,
     pub(super) conns: SlotMap<ConnKey, Conn>,
     pub(super) timers: Timers,
+    /// Of unique keys.
+    hashing: RandomState,
     /// What queued and running jobs take.
     pub(super) bytes: usize,
     /// Connections with something to send, by shard.
@@ -49,6 +50,8 @@ pub(super) struct Table {
     pub(super) counters: ServerCounters,
     /// No job is given out any more.
     pub(super) is_draining: bool,
+    /// When the server ends in any case.
+    pub(super) end_by: Option<Instant>,
     /// Jobs in this process.
     pub(super) locals: usize,
     taken: Vec<Notice>,
@@ -77,7 +80,8 @@ impl Table {
             notices,
             functions: SlotMap::with_key(),
             names: HashMap::new(),
-            jobs: SlotMap::with_key(),
+            jobs: Slots::new(),
+            hashing: RandomState::new(),
             runs: SlotMap::with_key(),
             conns: SlotMap::with_key(),
             timers: Timers::default(),
@@ -85,6 +89,7 @@ impl Table {
             dirty: (0..shards).map(|_| Vec::new()).collect(),
             counters: ServerCounters::default(),
             is_draining: false,
+            end_by: None,
             locals: 0,
             taken: Vec::new(),
             effort: 0,
@@ -231,9 +236,22 @@ impl Table {
     /// Ends a job wherever it is, and tells those who listen.
     pub(super) fn end(&mut self, key: JobKey, how: End<'_>) {
         let Some(mut job) = self.leave(key) else { return };
+        let listeners = std::mem::take(&mut job.listeners);
+        if !listeners.as_slice().is_empty() {
+            self.tell_end(key, listeners.as_slice(), how);
+        }
+        let entry = &mut self.functions[job.function];
+        match how {
+            End::Complete(_) => entry.done += 1,
+            End::Fail | End::Exception(_) => entry.failed += 1,
+        }
+    }
+
+    /// Tells listeners how a job has ended.
+    fn tell_end(&mut self, key: JobKey, listeners: &[Listener], how: End<'_>) {
         let handle = self.handle(key);
         let handle = handle.as_bytes();
-        for listener in std::mem::take(&mut job.listeners).as_slice() {
+        for listener in listeners {
             let Some(conn) = self.conns.get_mut(listener.conn) else { continue };
             conn.live -= 1;
             let has_exceptions = conn.exceptions;
@@ -250,19 +268,17 @@ impl Table {
                 }
             }
         }
-        let entry = &mut self.functions[job.function];
-        match how {
-            End::Complete(_) => entry.done += 1,
-            End::Fail | End::Exception(_) => entry.failed += 1,
-        }
     }
 
     /// Takes a job out of the table; one in its function's queue stays there as a tombstone.
     fn leave(&mut self, key: JobKey) -> Option<Job> {
         let job = self.jobs.get_mut(key)?;
         let entry = &mut self.functions[job.function];
-        if let Some(unique) = job.unique.as_deref() {
-            entry.uniques.remove(unique);
+        if job.unique() != Unique::None {
+            let hash = self.hashing.hash_one(job.unique()) as u32;
+            if let Ok(found) = entry.uniques.find_entry(spread(hash), |known| known.job == key) {
+                found.remove();
+            }
         }
         self.bytes -= job.bytes();
         match job.state {
@@ -368,7 +384,7 @@ impl Table {
         let on_update = hears.then(|| -> super::local::OnUpdate {
             Box::new(move |update: &Update| notices.push(Notice::Told(key, update.clone())))
         });
-        match local.start(&job.payload, job.priority, on_update) {
+        match local.start(job.payload(), job.priority, on_update) {
             Ok(run) => job.extra().local = Some(run),
             Err(Refusal::Full) => return Err(Refused::Full),
             Err(Refusal::Closed) => return Err(Refused::Closed),
@@ -463,8 +479,7 @@ impl Table {
         worker.is_sleeping = true;
         let cx = &mut Context::from_waker(&worker.waker);
         let is_hot = std::mem::take(&mut worker.has_worked) && self.settings.hot_first;
-        let looked = if is_hot { worker.set.poll_ready(cx) } else { worker.set.poll_ready_behind(cx) };
-        if looked.is_ready() {
+        if worker.set.poll_needed(cx, is_hot).is_ready() {
             worker.set.unpark();
             self.send_noop(conn);
         }
@@ -577,57 +592,38 @@ pub(super) fn push(
     }
 }
 
-impl Job {
-    /// What it takes of the budget.
-    fn bytes(&self) -> usize {
-        JOB_BYTES + self.payload.len() + self.unique.as_ref().map_or(0, |key| key.len())
-    }
-
-    /// Leaves a tombstone: the job itself.
-    fn bury(&mut self) -> Job {
-        Job {
-            function: self.function,
-            payload: std::mem::take(&mut self.payload),
-            unique: self.unique.take(),
-            listeners: std::mem::take(&mut self.listeners),
-            state: std::mem::replace(&mut self.state, State::Buried),
-            priority: self.priority,
-            detached: self.detached,
-            attempts: self.attempts,
-            extra: self.extra.take(),
-        }
-    }
+/// A live job with a unique key.
+pub(super) struct Known {
+    hash: u32,
+    job: JobKey,
 }
 
-/// A new job, and what is rare of it.
-pub(super) struct NewJob<'a> {
-    pub(super) function: FunctionKey,
-    pub(super) payload: &'a [u8],
-    pub(super) unique: Option<Arc<[u8]>>,
-    pub(super) priority: Priority,
-    pub(super) detached: bool,
-    pub(super) reducer: Option<&'a [u8]>,
+/// The hash that a table of `Known` wants.
+fn spread(hash: u32) -> u64 {
+    u64::from(hash) << 32 | u64::from(hash)
 }
 
 impl Table {
+    /// The live job of a function with this unique key.
+    pub(super) fn unique_job(&self, function: FunctionKey, unique: Unique<'_>) -> Option<JobKey> {
+        if unique == Unique::None {
+            return None;
+        }
+        let hash = self.hashing.hash_one(unique) as u32;
+        let uniques = &self.functions[function].uniques;
+        let is_it = |known: &Known| known.hash == hash && self.jobs[known.job].unique() == unique;
+        uniques.find(spread(hash), is_it).map(|known| known.job)
+    }
+
     /// Enters a job, which is in no queue yet.
-    pub(super) fn enter(&mut self, new: NewJob<'_>) -> JobKey {
-        let extra = new.reducer.map(|reducer| Box::new(Extra { reducer: Some(reducer.into()), ..Extra::default() }));
-        let job = Job {
-            function: new.function,
-            payload: new.payload.into(),
-            unique: new.unique.clone(),
-            listeners: super::job::Listeners::None,
-            state: State::Buried,
-            priority: new.priority,
-            detached: new.detached,
-            attempts: 0,
-            extra,
-        };
+    pub(super) fn enter(&mut self, job: Job) -> JobKey {
         self.bytes += job.bytes();
+        let (function, hash) = (job.function, self.hashing.hash_one(job.unique()) as u32);
+        let has_key = job.unique() != Unique::None;
         let key = self.jobs.insert(job);
-        if let Some(unique) = new.unique {
-            self.functions[new.function].uniques.insert(unique, key);
+        if has_key {
+            let known = Known { hash, job: key };
+            self.functions[function].uniques.insert_unique(spread(hash), known, |known| spread(known.hash));
         }
         key
     }

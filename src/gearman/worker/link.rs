@@ -1,0 +1,287 @@
+//! The conversation with one server, without I/O: bytes in, news out; grabs, results in, bytes out.
+
+use super::ability::Outcome;
+use super::job::{Job, WorkError};
+use crate::gearman::error::Error;
+use crate::gearman::packet::{Kind, Limits, Magic, Message, Packet, PacketError, decode, encode};
+use std::time::{Duration, Instant};
+
+/// Grabs that may be out to one server at once, at most.
+const MOST_GRABS: usize = 64;
+/// Unsent bytes above which nothing more is grabbed from a server that does not read.
+const FULL: usize = 4 << 20;
+/// A buffer that grew beyond this goes when it is empty.
+const LARGE: usize = 1 << 20;
+
+/// What a server said.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum News {
+    Assigned(Assigned),
+    Error { code: String, text: String },
+}
+
+/// A job that was handed out.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Assigned {
+    pub(super) id: Box<[u8]>,
+    pub(super) function: Box<[u8]>,
+    pub(super) unique: Box<[u8]>,
+    pub(super) reducer: Box<[u8]>,
+    pub(super) payload: Vec<u8>,
+}
+
+/// What a worker says of itself.
+pub(super) struct Introduction<'a> {
+    pub(super) client_id: Option<&'a [u8]>,
+    /// Names, with how long a job may run.
+    pub(super) functions: &'a [(Vec<u8>, Option<Duration>)],
+    /// How to ask for jobs.
+    pub(super) grab: Kind,
+    /// Whether to tell exceptions as such.
+    pub(super) exceptions: bool,
+}
+
+/// One conversation.
+#[derive(Debug)]
+pub(super) struct Link {
+    /// The beginning of a packet whose rest has not come.
+    input: Vec<u8>,
+    pub(super) output: Vec<u8>,
+    limits: Limits,
+    grab: Kind,
+    exceptions: bool,
+    /// Grabs without an answer.
+    pub(super) grabs: usize,
+    /// Since when an answer is owed: the last one, or the first grab after it.
+    pub(super) owed_since: Option<Instant>,
+    /// Grabs that may be out at once. Grows with each job that comes: after a wake-up there is one, and maybe no more.
+    window: usize,
+    /// There was no job, and none has come since.
+    is_dry: bool,
+    /// Told the server so, and waits for its wake-up.
+    is_asleep: bool,
+    /// Takes no more jobs.
+    is_retired: bool,
+    /// Whether any grab was answered: the server knows the kind.
+    has_answered: bool,
+    /// When something was heard last.
+    pub(super) heard: Instant,
+    pub(super) in_hand: usize,
+    /// Failures sent behind exceptions: a server for which an exception is the end refuses them.
+    afterthoughts: usize,
+}
+
+impl Link {
+    /// Says who this is, and what it can do.
+    pub(super) fn new(introduction: &Introduction<'_>, now: Instant) -> Link {
+        let mut link = Link {
+            input: Vec::new(),
+            output: Vec::new(),
+            limits: Limits::default(),
+            grab: introduction.grab,
+            exceptions: introduction.exceptions,
+            grabs: 0,
+            owed_since: None,
+            window: 1,
+            is_dry: false,
+            is_asleep: false,
+            is_retired: false,
+            has_answered: false,
+            heard: now,
+            in_hand: 0,
+            afterthoughts: 0,
+        };
+        if let Some(id) = introduction.client_id {
+            link.say(Kind::SetClientId, &[id]);
+        }
+        for (name, limit) in introduction.functions {
+            match limit {
+                Some(limit) => link.say(Kind::CanDoTimeout, &[name, limit.as_millis().to_string().as_bytes()]),
+                None => link.say(Kind::CanDo, &[name]),
+            }
+        }
+        link
+    }
+
+    fn say(&mut self, kind: Kind, args: &[&[u8]]) {
+        encode(&mut self.output, Magic::Request, kind, args);
+    }
+
+    /// Whether it makes sense to ask for one more job.
+    pub(super) fn may_grab(&self) -> bool {
+        let is_open = !self.is_asleep && !self.is_dry && !self.is_retired;
+        is_open && self.grabs < self.window && self.output.len() < FULL
+    }
+
+    /// Asks for a job.
+    pub(super) fn grab(&mut self, now: Instant) {
+        self.say(self.grab, &[]);
+        self.grabs += 1;
+        self.owed_since.get_or_insert(now);
+    }
+
+    /// Whether the server is to wake this worker when there is a job.
+    pub(super) fn is_asleep(&self) -> bool {
+        self.is_asleep
+    }
+
+    /// As if the server had said that there may be a job.
+    pub(super) fn wake(&mut self) {
+        self.is_asleep = false;
+        self.is_dry = false;
+    }
+
+    /// Takes no more jobs. What a server is told not to send any more is what it has no job of here, for some servers take
+    /// back the jobs of a function with it.
+    pub(super) fn retire(&mut self) {
+        self.is_retired = true;
+    }
+
+    /// Says that there will be no more jobs of these functions.
+    pub(super) fn forget<'a>(&mut self, functions: impl Iterator<Item = &'a [u8]>) {
+        functions.for_each(|name| self.say(Kind::CantDo, &[name]));
+    }
+
+    pub(super) fn is_retired(&self) -> bool {
+        self.is_retired
+    }
+
+    /// Whether nothing is in hand, none is asked for, and all is said.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.in_hand == 0 && self.grabs == 0 && self.output.is_empty()
+    }
+
+    /// A job has ended.
+    pub(super) fn answer(&mut self, job: &Job, outcome: &Outcome) {
+        self.in_hand -= 1;
+        match outcome {
+            Outcome::Done(result) => self.say(Kind::WorkComplete, &[job.id(), result]),
+            Outcome::Failed(WorkError::Fail) => self.say(Kind::WorkFail, &[job.id()]),
+            Outcome::Failed(WorkError::Exception(why)) if !self.exceptions => {
+                self.say(Kind::WorkWarning, &[job.id(), why]);
+                self.say(Kind::WorkFail, &[job.id()]);
+            }
+            Outcome::Failed(WorkError::Exception(why)) => {
+                // For some servers the first is the end of a job, for others only the second.
+                self.say(Kind::WorkException, &[job.id(), why]);
+                self.say(Kind::WorkFail, &[job.id()]);
+                self.afterthoughts += 1;
+            }
+            // Unanswered: the server hands it to another worker when this connection ends.
+            Outcome::NotRun => self.retire(),
+        }
+    }
+
+    /// Fails a job that cannot be done here.
+    pub(super) fn refuse(&mut self, id: &[u8]) {
+        self.in_hand -= 1;
+        self.say(Kind::WorkFail, &[id]);
+    }
+
+    /// Reads what has come. News before what is no packet are kept.
+    pub(super) fn hear(&mut self, bytes: &[u8], now: Instant, news: &mut Vec<News>) -> Result<(), Error> {
+        self.heard = now;
+        if self.input.is_empty() {
+            let used = self.read(bytes, now, news)?;
+            self.input.extend_from_slice(&bytes[used..]);
+            return Ok(());
+        }
+        let mut input = std::mem::take(&mut self.input);
+        input.extend_from_slice(bytes);
+        let used = self.read(&input, now, news)?;
+        input.drain(..used);
+        if input.is_empty() && input.capacity() > LARGE {
+            input = Vec::new();
+        }
+        self.input = input;
+        Ok(())
+    }
+
+    /// Reads packets: the bytes that they took.
+    fn read(&mut self, bytes: &[u8], now: Instant, news: &mut Vec<News>) -> Result<usize, Error> {
+        let mut used = 0;
+        loop {
+            match decode(&bytes[used..], &self.limits)? {
+                Message::Incomplete { .. } => return Ok(used),
+                Message::Frame { frame, length } => {
+                    used += length;
+                    // What a later protocol has may come.
+                    if frame.magic == Magic::Response && Kind::from_code(frame.code).is_some() {
+                        news.extend(self.take(&frame.packet()?, now));
+                    }
+                }
+                // A server that says something in words does not mean a worker.
+                Message::Line { line, .. } => {
+                    let mut magic = [0; 4];
+                    magic.iter_mut().zip(line).for_each(|(to, from)| *to = *from);
+                    return Err(PacketError::BadMagic(magic).into());
+                }
+            }
+        }
+    }
+
+    fn take(&mut self, packet: &Packet<'_>, now: Instant) -> Option<News> {
+        match packet.kind {
+            Kind::Noop => self.wake(),
+            Kind::NoJob => {
+                self.answered(now);
+                self.is_dry = true;
+                self.window = 1;
+                if self.grabs == 0 && !self.is_asleep && !self.is_retired {
+                    self.say(Kind::PreSleep, &[]);
+                    self.is_asleep = true;
+                }
+            }
+            Kind::JobAssign | Kind::JobAssignUniq | Kind::JobAssignAll => {
+                self.answered(now);
+                self.is_dry = false;
+                self.window = (self.window * 2).min(MOST_GRABS);
+                self.in_hand += 1;
+                return Some(News::Assigned(assigned(packet)));
+            }
+            Kind::Error => return self.error(packet, now),
+            Kind::EchoReq => self.say(Kind::EchoRes, &[packet.arg(0)]),
+            _ => {}
+        }
+        None
+    }
+
+    fn answered(&mut self, now: Instant) {
+        self.grabs = self.grabs.saturating_sub(1);
+        self.owed_since = (self.grabs > 0).then_some(now);
+        self.has_answered = true;
+    }
+
+    /// An error is no answer to a grab, but for a server that does not know the kind of grab.
+    fn error(&mut self, packet: &Packet<'_>, now: Instant) -> Option<News> {
+        if self.afterthoughts > 0 && [&b"JOB_NOT_FOUND"[..], b"not_worker"].contains(&packet.arg(0)) {
+            self.afterthoughts -= 1;
+            return None;
+        }
+        if self.grabs > 0 && !self.has_answered && self.grab != Kind::GrabJob {
+            self.grab = Kind::GrabJob;
+            self.grabs -= 1;
+            self.owed_since = None;
+            self.grab(now);
+            return None;
+        }
+        let [code, text] = [0, 1].map(|i| String::from_utf8_lossy(packet.arg(i)).into_owned());
+        Some(News::Error { code, text })
+    }
+}
+
+fn assigned(packet: &Packet<'_>) -> Assigned {
+    let args = packet.args();
+    let (unique, reducer): (&[u8], &[u8]) = match packet.kind {
+        Kind::JobAssignUniq => (args[2], b""),
+        Kind::JobAssignAll => (args[2], args[3]),
+        _ => (b"", b""),
+    };
+    Assigned {
+        id: args[0].into(),
+        function: args[1].into(),
+        unique: unique.into(),
+        reducer: reducer.into(),
+        payload: args[args.len() - 1].to_vec(),
+    }
+}

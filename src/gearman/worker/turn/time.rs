@@ -1,0 +1,108 @@
+//! What time brings: attempts to connect, servers that are asked again, servers that do not answer.
+
+use super::{Turns, connect};
+use crate::gearman::error::Error;
+use crate::gearman::worker::link::Link;
+use crate::gearman::worker::mail::Wish;
+use crate::gearman::worker::server::{Place, State};
+use crate::gearman::worker::socket::Socket;
+use std::ops::Range;
+use std::time::{Duration, Instant};
+
+/// The longest that the thread sleeps, whatever is due.
+const LONGEST: Duration = Duration::from_secs(60);
+/// How often somebody who asks is told whether there is nothing to do.
+const TICK: Duration = Duration::from_millis(100);
+/// How soon the engine is asked again for room.
+const STALLED: Duration = Duration::from_millis(10);
+/// A grab that was not answered by then keeps no other server from being asked.
+const SLOW: Duration = Duration::from_millis(500);
+
+impl Turns {
+    /// Does what is due. An error when no server was ever met within the time that was given for that.
+    pub(super) fn keep_time(&mut self, now: Instant) -> Result<(), Error> {
+        for number in 0..self.servers.len() {
+            match &mut self.servers[number].state {
+                State::Down(until) if *until <= now => self.try_to_connect(number, now),
+                State::Parting(_, until) if *until <= now => self.servers[number].state = State::Gone,
+                State::Up(up) => {
+                    let limit = self.settings.answer_timeout;
+                    if up.link.owed_since.is_some_and(|since| now.saturating_duration_since(since) >= limit) {
+                        self.lose(number, Error::Silent(limit), now);
+                    } else if up.link.is_asleep() && now.saturating_duration_since(up.link.heard) >= up.patience {
+                        // As if it had been heard: the next time is counted from here.
+                        up.link.wake();
+                        up.patience = between(&self.settings.repoll, &mut self.random);
+                    }
+                }
+                _ => {}
+            }
+        }
+        self.check_for_any(now)
+    }
+
+    fn try_to_connect(&mut self, number: usize, now: Instant) {
+        self.servers[number].state = State::Connecting;
+        let outcome = match &self.servers[number].place {
+            Place::Stdio => Socket::stdio().map(|socket| self.connected(number, Ok(socket))),
+            Place::At(address) => connect(&self.mail, number, address.clone(), self.settings.connect_timeout),
+        };
+        if let Err(error) = outcome {
+            self.lose(number, error.into(), now);
+        }
+    }
+
+    /// Gives up when no server was ever there.
+    fn check_for_any(&mut self, now: Instant) -> Result<(), Error> {
+        if self.has_met || self.wish != Wish::Run {
+            return Ok(());
+        }
+        let is_late = self.settings.give_up.is_some_and(|limit| now.saturating_duration_since(self.started) >= limit);
+        let are_gone = self.servers.iter().all(|server| matches!(server.state, State::Gone));
+        if !is_late && !are_gone {
+            return Ok(());
+        }
+        let silent = || Error::Silent(now.saturating_duration_since(self.started));
+        Err(self.servers.iter_mut().find_map(|server| server.error.take()).unwrap_or_else(silent))
+    }
+
+    /// When something is due next.
+    pub(super) fn next_time(&mut self, is_asked: bool) -> Instant {
+        let now = Instant::now();
+        let mut next = now + LONGEST;
+        let mut due = |time: Option<Instant>| next = time.map_or(next, |time| time.min(next));
+        for server in &self.servers {
+            match &server.state {
+                State::Down(until) | State::Parting(_, until) => due(Some(*until)),
+                State::Up(up) => {
+                    due(up.link.owed_since.and_then(|since| since.checked_add(self.settings.answer_timeout)));
+                    due(up.link.owed_since.map(|since| since + SLOW).filter(|slow| *slow > now));
+                    due(up.link.is_asleep().then(|| up.link.heard.checked_add(up.patience)).flatten());
+                }
+                State::Connecting | State::Gone => {}
+            }
+        }
+        due(is_asked.then(|| now + TICK));
+        due((!self.stalled.is_empty()).then(|| now + STALLED));
+        due(self.settings.give_up.filter(|_| !self.has_met).and_then(|limit| self.started.checked_add(limit)));
+        next
+    }
+}
+
+impl Link {
+    /// Grabs whose answers can be expected to come soon.
+    pub(super) fn owed(&self, now: Instant) -> usize {
+        let is_slow = self.owed_since.is_some_and(|since| now.saturating_duration_since(since) >= SLOW);
+        if is_slow { 0 } else { self.grabs }
+    }
+}
+
+/// A random time within a range.
+pub(super) fn between(range: &Range<Duration>, random: &mut u64) -> Duration {
+    // Xorshift: good enough for workers not to act at the same moment.
+    *random ^= *random << 13;
+    *random ^= *random >> 7;
+    *random ^= *random << 17;
+    let part = (*random >> 11) as f64 / (1_u64 << 53) as f64;
+    range.start + range.end.saturating_sub(range.start).mul_f64(part)
+}

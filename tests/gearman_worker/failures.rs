@@ -1,0 +1,250 @@
+//! What breaks is mended, or told, and the worker goes on.
+
+use super::common::{Gate, engine, watchdog};
+use super::echo;
+use super::fake::{Beside, Fake, SOON, worker_of};
+use layshaft::gearman::packet::Kind;
+use layshaft::gearman::worker::Event;
+use layshaft::gearman::{Error, Job, WorkError, Worker};
+use std::io::Write;
+use std::sync::mpsc::channel;
+
+#[test]
+fn a_panic_fails_its_job_alone() {
+    let _dog = watchdog("a panic");
+    let (engine, fake) = (engine(1), Fake::new());
+    let body = |_: &Job, payload: Vec<u8>| match payload.as_slice() {
+        b"panic" => panic!("as asked"),
+        b"fail" => Err(WorkError::Fail),
+        _ => Ok(payload),
+    };
+    let (told, events) = channel();
+    let builder = worker_of(&engine, &fake).function("f", body).on_event(move |event| {
+        if let Event::Refused { error, .. } = event {
+            told.send(error.to_string()).unwrap();
+        }
+    });
+    let worker = Beside::run(builder);
+    let mut peer = fake.accept_asking();
+    peer.assign("H:x:1", "f", b"panic");
+    assert_eq!(peer.expect(Kind::WorkException), [&b"H:x:1"[..], b"as asked"]);
+    assert_eq!(peer.expect(Kind::WorkFail), [b"H:x:1"]);
+    // To some servers that was one too many. It is not told.
+    peer.say(Kind::Error, &[b"JOB_NOT_FOUND", b"Job given in work result not found"]);
+    peer.expect(Kind::GrabJobUniq);
+    peer.assign("H:x:2", "f", b"fail");
+    assert_eq!(peer.expect(Kind::WorkFail), [b"H:x:2"]);
+    peer.say(Kind::Error, &[b"JOB_NOT_FOUND", b"too late"]);
+    peer.expect(Kind::GrabJobUniq);
+    peer.assign("H:x:3", "f", b"fine");
+    assert_eq!(peer.expect(Kind::WorkComplete), [&b"H:x:3"[..], b"fine"]);
+    let served = worker.stop();
+    assert_eq!((served.done, served.failed), (1, 2));
+    assert_eq!(events.iter().collect::<Vec<_>>(), ["the server says JOB_NOT_FOUND: too late"]);
+}
+
+#[test]
+fn reasons_can_be_told_as_warnings() {
+    let _dog = watchdog("a warning");
+    let (engine, fake) = (engine(1), Fake::new());
+    let body = |_: &Job, _| Err(WorkError::exception("no good"));
+    let worker = Beside::run(worker_of(&engine, &fake).exceptions(false).function("f", body));
+    let mut peer = fake.accept_asking();
+    peer.assign("H:x:1", "f", b"");
+    assert_eq!(peer.expect(Kind::WorkWarning), [&b"H:x:1"[..], b"no good"]);
+    assert_eq!(peer.expect(Kind::WorkFail), [b"H:x:1"]);
+    worker.stop();
+}
+
+#[test]
+fn gw_03_it_comes_back_after_a_restart() {
+    let _dog = watchdog("a restart");
+    let (engine, fake, gate) = (engine(1), Fake::new(), Gate::new());
+    let pass = gate.clone();
+    let body = move |job: &Job, payload: Vec<u8>| {
+        if payload == b"wait" {
+            pass.pass();
+            assert!(job.is_orphan());
+        }
+        Ok(payload)
+    };
+    let worker = Beside::run(worker_of(&engine, &fake).function("f", body));
+    drop(fake.accept_asking());
+    let mut peer = fake.accept_asking();
+    peer.assign("H:x:1", "f", b"wait");
+    gate.wait_entered(1);
+    drop(peer);
+    // It offers its functions again, and asks for nothing while it is busy.
+    let mut peer = fake.accept();
+    peer.expect(Kind::CanDo);
+    assert_eq!(peer.so_far(), []);
+    gate.open();
+    // The late result belongs to the other connection.
+    peer.expect(Kind::GrabJobUniq);
+    peer.assign("H:y:1", "f", b"x");
+    assert_eq!(peer.expect(Kind::WorkComplete), [&b"H:y:1"[..], b"x"]);
+    let served = worker.stop();
+    assert_eq!((served.done, served.orphaned), (2, 1));
+}
+
+#[test]
+fn jobs_of_a_lost_connection_do_not_start() {
+    let _dog = watchdog("orphans");
+    let (engine, fake, gate) = (engine(1), Fake::new(), Gate::new());
+    let pass = gate.clone();
+    let body = move |_: &Job, payload: Vec<u8>| {
+        if payload == b"wait" {
+            pass.pass();
+        }
+        Ok(payload)
+    };
+    let builder = worker_of(&engine, &fake).jobs(2).function("f", body);
+    let worker = Beside::run(builder);
+    let mut peer = fake.accept_asking();
+    peer.assign("H:x:1", "f", b"wait");
+    peer.expect(Kind::GrabJobUniq);
+    gate.wait_entered(1);
+    peer.assign("H:x:2", "f", b"behind it");
+    assert_eq!(peer.so_far(), []);
+    drop(peer);
+    let mut peer = fake.accept_asking();
+    gate.open();
+    peer.send_to_sleep();
+    worker.stopper.stop();
+    let served = worker.end().expect("a good end");
+    assert_eq!((served.done, served.not_run, served.orphaned), (1, 1, 2));
+}
+
+#[test]
+fn bytes_may_come_one_by_one() {
+    let _dog = watchdog("pieces");
+    let (engine, fake) = (engine(1), Fake::new());
+    let worker = Beside::run(worker_of(&engine, &fake).function("echo", echo));
+    let mut peer = fake.accept_asking();
+    let mut bytes = Vec::new();
+    use layshaft::gearman::packet::{Magic, encode};
+    encode(&mut bytes, Magic::Response, Kind::Noop, &[]);
+    encode(&mut bytes, Magic::Response, Kind::JobAssign, &[b"H:x:1", b"echo", b"a\0b"]);
+    for byte in bytes {
+        peer.stream.write_all(&[byte]).unwrap();
+    }
+    assert_eq!(peer.expect(Kind::WorkComplete), [&b"H:x:1"[..], b"a\0b"]);
+    worker.stop();
+}
+
+#[test]
+fn what_is_no_packet_ends_the_connection() {
+    let _dog = watchdog("noise");
+    let (engine, fake) = (engine(1), Fake::new());
+    let worker = Beside::run(worker_of(&engine, &fake).function("echo", echo));
+    let noises: [&[u8]; 6] = [
+        b"HTTP/1.1 400 Bad Request\r\n\r\n",
+        b"\0RSE\0\0\0\x06\0\0\0\0",
+        b"\0RES\0\0\0\x0b\xff\xff\xff\xff",
+        b"\0RES\0\0\0\x0b\0\0\0\x03abc",
+        b"\0RES\0\0",
+        b"",
+    ];
+    for noise in noises {
+        let mut peer = fake.accept_asking();
+        peer.stream.write_all(noise).unwrap();
+        peer.stream.shutdown(std::net::Shutdown::Write).unwrap();
+        peer.expect_end();
+    }
+    // What is not known, or not for it, it passes over.
+    let mut peer = fake.accept_asking();
+    peer.stream.write_all(b"\0RES\0\0\0\x63\0\0\0\x03abc\0REQ\0\0\0\x0b\0\0\0\0").unwrap();
+    peer.say(Kind::JobCreated, &[b"H:x:1"]);
+    peer.assign("H:x:2", "echo", b"x");
+    assert_eq!(peer.expect(Kind::WorkComplete), [&b"H:x:2"[..], b"x"]);
+    worker.stop();
+}
+
+#[test]
+fn a_job_that_was_not_offered_fails() {
+    let _dog = watchdog("a refusal");
+    let (engine, fake) = (engine(1), Fake::new());
+    let worker = Beside::run(worker_of(&engine, &fake).function("echo", echo));
+    let mut peer = fake.accept_asking();
+    peer.assign("H:x:1", "ech", b"x");
+    assert_eq!(peer.expect(Kind::WorkFail), [b"H:x:1"]);
+    peer.expect(Kind::GrabJobUniq);
+    // Twice the same id is two jobs.
+    peer.assign("H:x:2", "echo", b"x");
+    assert_eq!(peer.expect(Kind::WorkComplete), [&b"H:x:2"[..], b"x"]);
+    peer.assign("H:x:2", "echo", b"y");
+    while peer.next().expect("an answer") != (Kind::WorkComplete, vec![b"H:x:2".to_vec(), b"y".to_vec()]) {}
+    worker.stop();
+}
+
+#[test]
+fn a_server_that_is_silent_is_left() {
+    let _dog = watchdog("silence");
+    let (engine, fake, other) = (engine(1), Fake::new(), Fake::new());
+    let (told, events) = channel();
+    let builder = worker_of(&engine, &fake).jobs(2).answer_timeout(SOON * 10).function("echo", echo);
+    let worker = Beside::run(builder.server(other.address()).on_event(move |event| {
+        if let Event::Lost { server, error: Error::Silent(_), .. } = event {
+            told.send((*server).to_owned()).unwrap();
+        }
+    }));
+    let mut other = other.accept_asking();
+    other.send_to_sleep();
+    let mut silent = fake.accept_asking();
+    silent.expect_end();
+    assert_eq!(events.recv().unwrap(), fake.address());
+    other.say(Kind::Noop, &[]);
+    other.expect(Kind::GrabJobUniq);
+    other.assign("H:x:1", "echo", b"x");
+    while other.next().expect("a result").0 != Kind::WorkComplete {}
+    worker.stop();
+}
+
+#[test]
+fn a_server_that_is_slow_keeps_no_other_from_being_asked() {
+    let _dog = watchdog("a slow server");
+    let (engine, fake, other) = (engine(1), Fake::new(), Fake::new());
+    let worker = Beside::run(worker_of(&engine, &fake).server(other.address()).function("echo", echo));
+    // Only one job is wanted, and whoever is asked first says nothing.
+    let mut both = [fake.accept_asking(), other.accept_asking()];
+    for peer in &mut both {
+        peer.assign("H:x:1", "echo", b"x");
+        while peer.next().expect("a result").0 != Kind::WorkComplete {}
+    }
+    worker.stop();
+}
+
+/// The Perl server, for one.
+#[test]
+fn a_server_that_knows_only_the_oldest_grab() {
+    let _dog = watchdog("an old server");
+    let (engine, fake) = (engine(1), Fake::new());
+    let worker = Beside::run(worker_of(&engine, &fake).function("echo", echo));
+    let mut peer = fake.accept_asking();
+    peer.say(Kind::Error, &[b"server_error", b"no such command"]);
+    peer.expect(Kind::GrabJob);
+    peer.say(Kind::JobAssign, &[b"H:x:1", b"echo", b"x"]);
+    peer.expect(Kind::WorkComplete);
+    peer.expect(Kind::GrabJob);
+    worker.stop();
+}
+
+#[test]
+fn it_gives_up_when_asked_to_and_nobody_was_ever_there() {
+    let _dog = watchdog("giving up");
+    let engine = engine(1);
+    // Bound and not listening: nobody else gets it, and nobody answers.
+    let fake = Fake::new();
+    let address = fake.address();
+    drop(fake);
+    let (told, events) = channel();
+    let builder = Worker::builder(&engine).server(&address).function("echo", echo).give_up(SOON);
+    let worker = Beside::run(builder.on_event(move |event| {
+        if let Event::Lost { attempts, retry, .. } = event {
+            told.send((*attempts, retry.map(|wait| wait.as_secs()))).unwrap();
+        }
+    }));
+    let error = worker.end().expect_err("there is nobody");
+    assert!(matches!(&error, Error::Io(cause) if cause.kind() == std::io::ErrorKind::ConnectionRefused), "{error:?}");
+    assert_eq!(events.recv().unwrap(), (1, Some(1)));
+}
