@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod about;
+mod admin;
 mod args;
 mod bell;
 mod bench;
@@ -16,8 +17,10 @@ mod name;
 mod printer;
 mod program;
 mod progress;
+mod remote;
 mod run;
 mod stdout;
+mod submit;
 mod summary;
 mod window;
 mod work;
@@ -43,6 +46,8 @@ fn main() -> ExitCode {
     }
     ExitCode::from(match &args.command {
         args::Command::Map(options) => map::run(options),
+        args::Command::Submit(options) => submit::run(options),
+        args::Command::Admin(options) => admin::run(options),
         args::Command::Bench(options) => bench::run(options),
         args::Command::Completions(options) => about::completions(options),
         args::Command::Man(options) => about::man(options),

@@ -47,7 +47,7 @@ fn a_page_of_no_command_is_an_error() {
     let output = run(layshaft(Path::new("."), ["man", "mpa"]));
     assert_eq!(output.status.code(), Some(2));
     assert!(
-        text(&output.stderr).starts_with("layshaft: no command \"mpa\"; there are map, bench"),
+        text(&output.stderr).starts_with("layshaft: no command \"mpa\"; there are map, submit, admin, bench"),
         "{}",
         text(&output.stderr)
     );
