@@ -3,13 +3,13 @@
 mod table;
 
 use crate::args::Admin;
-use crate::remote::{self, shown, told};
+use crate::remote::{self, told};
 use crate::{EXIT_JOB_FAILED, EXIT_USAGE, complain};
 use layshaft::gearman::{Client, ClientError, TextAnswer};
 use serde_json::{Map, Value, json};
 use std::io::{self, ErrorKind, Write};
 use std::time::Instant;
-use table::{Columns, Table};
+use table::{Columns, Table, cell};
 
 /// Runs the command; its exit code.
 pub(crate) fn run(options: &Admin) -> u8 {
@@ -62,7 +62,7 @@ fn for_people(answers: &Answers, columns: &Columns) -> String {
                 fields => fields.into_iter().for_each(|fields| table.row(server, fields)),
             },
             Ok(TextAnswer::Line(line)) => {
-                let line = if line.is_empty() { "ok".to_owned() } else { shown(line) };
+                let line = if line.is_empty() { "ok".to_owned() } else { cell(line) };
                 lines += &if has_several { format!("{server}  {line}\n") } else { format!("{line}\n") };
             }
             Ok(_) => {}
@@ -81,7 +81,7 @@ fn json_lines(answers: &Answers, columns: &Columns) -> String {
                     columns.split(answer, rows).into_iter().map(|row| object(columns, row)).collect();
                 json!({ "server": server, "rows": rows })
             }
-            Ok(TextAnswer::Line(line)) => json!({ "server": server, "answer": shown(line) }),
+            Ok(TextAnswer::Line(line)) => json!({ "server": server, "answer": cell(line) }),
             Ok(_) => json!({ "server": server }),
             Err(error) => json!({ "server": server, "error": told(error) }),
         };

@@ -1,5 +1,6 @@
 //! What the commands share that talk to Gearman servers: the client, and what its errors mean for the exit code.
 
+pub(crate) mod function;
 pub(crate) mod time;
 
 use crate::args::Servers;

@@ -1,6 +1,7 @@
 //! `layshaft submit`: one job, to Gearman servers.
 
 use crate::args::Submit;
+use crate::bell::Bell;
 use crate::found::Bytes;
 use crate::inputs::STDIN;
 use crate::remote::{self, EXIT_TIMED_OUT, nobody_does, shown, told};
@@ -10,7 +11,6 @@ use layshaft::gearman::{Client, ClientError, RemoteId, RemoteSubmit, RemoteUpdat
 use serde::Serialize;
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::thread;
 use std::time::{Duration, Instant};
 
 /// Between looks at a background job that is waited for.
@@ -150,7 +150,7 @@ fn background(options: &Submit, client: &Client, submit: RemoteSubmit) -> u8 {
 
 /// Whether it ended in time. Asks again and again: the protocol tells nobody of the end of a background job.
 fn wait_until_gone(client: &Client, id: &RemoteId, end: Option<Instant>, progress: bool) -> Result<bool, ClientError> {
-    let mut last = None;
+    let (mut last, bell) = (None, Bell::here());
     loop {
         let status = client.status(id).wait()?;
         if !status.is_known {
@@ -163,7 +163,7 @@ fn wait_until_gone(client: &Client, id: &RemoteId, end: Option<Instant>, progres
         if end.is_some_and(|end| Instant::now() >= end) {
             return Ok(false);
         }
-        thread::sleep(LOOK_AGAIN);
+        bell.wait(Some(LOOK_AGAIN));
     }
 }
 

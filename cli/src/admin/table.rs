@@ -1,6 +1,5 @@
 //! Rows of fields, as columns that stand under each other.
 
-use crate::remote::shown;
 use layshaft::gearman::TextAnswer;
 
 /// The columns of a command's table.
@@ -29,17 +28,29 @@ impl Columns {
     pub(super) fn split(&self, answer: &TextAnswer, rows: &[Vec<u8>]) -> Vec<Vec<String>> {
         if !self.are_words {
             let fields = answer.fields().into_iter();
-            return fields.map(|row| row.into_iter().map(shown).collect()).collect();
+            return fields.map(|row| row.into_iter().map(cell).collect()).collect();
         }
         // `FD IP ID : FUNCTION...`, of which there may be none.
         let split = |row: &Vec<u8>| {
-            let text = shown(row);
+            let text = cell(row);
             let (peer, functions) = text.split_once(" :").unwrap_or((&text, ""));
             let peer = peer.splitn(3, ' ').map(|word| word.trim().to_owned());
             peer.chain([functions.trim().to_owned()]).collect()
         };
         rows.iter().map(split).collect()
     }
+}
+
+/// A field, readable. Backslashes stay: servers that escape names write them.
+pub(super) fn cell(bytes: &[u8]) -> String {
+    let mut text = String::new();
+    for part in bytes.utf8_chunks() {
+        for c in part.valid().chars() {
+            if c.is_control() { text.extend(c.escape_default()) } else { text.push(c) }
+        }
+        part.invalid().iter().for_each(|byte| text += &format!("\\x{byte:02x}"));
+    }
+    text
 }
 
 /// Rows under a heading.
@@ -70,19 +81,19 @@ impl Table {
     pub(super) fn print(&self) -> String {
         let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0).max(self.heading.len());
         let all = || [&self.heading].into_iter().chain(&self.rows);
-        let cell = |row: &Vec<String>, i: usize| row.get(i).cloned().unwrap_or_default();
+        let at = |row: &Vec<String>, i: usize| row.get(i).cloned().unwrap_or_default();
         let widths: Vec<usize> =
-            (0..columns).map(|i| all().map(|row| cell(row, i).chars().count()).max().unwrap_or(0)).collect();
+            (0..columns).map(|i| all().map(|row| at(row, i).chars().count()).max().unwrap_or(0)).collect();
         let is_number = |text: String| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
         let is_first = |i: usize| i == usize::from(self.has_servers);
         let right: Vec<bool> = (0..columns)
-            .map(|i| !is_first(i) && !self.rows.is_empty() && self.rows.iter().all(|row| is_number(cell(row, i))))
+            .map(|i| !is_first(i) && !self.rows.is_empty() && self.rows.iter().all(|row| is_number(at(row, i))))
             .collect();
         let mut text = String::new();
         for row in all().filter(|row| !row.is_empty()) {
             let cells = (0..columns).map(|i| match right[i] {
-                true => format!("{:>1$}", cell(row, i), widths[i]),
-                false => format!("{:<1$}", cell(row, i), widths[i]),
+                true => format!("{:>1$}", at(row, i), widths[i]),
+                false => format!("{:<1$}", at(row, i), widths[i]),
             });
             text += cells.collect::<Vec<_>>().join("  ").trim_end();
             text.push('\n');
@@ -106,7 +117,7 @@ mod tests {
 
     #[test]
     fn columns_stand_under_each_other() {
-        let want = "FUNCTION  TOTAL  RUNNING  WORKERS\nresize       12        3        4\nx\\u{1b}         0        0        0\n";
+        let want = "FUNCTION  TOTAL  RUNNING  WORKERS\nresize       12        3        4\nx\\u{1b}       0        0        0\n";
         assert_eq!(table("status", &["resize\t12\t3\t4", "x\x1b\t0\t0\t0"], false), want);
         let want = "SERVER  FD  IP   ID  FUNCTIONS\na:1     30  ::1  -   f g\na:1     31  ::1  -\n";
         assert_eq!(table("Workers", &["30 ::1 - : f g", "31 ::1 - :"], true), want);
