@@ -33,7 +33,8 @@ impl Columns {
         // `FD IP ID : FUNCTION...`, of which there may be none.
         let split = |row: &Vec<u8>| {
             let text = cell(row);
-            let (peer, functions) = text.split_once(" :").unwrap_or((&text, ""));
+            let only_peer = text.strip_suffix(" :").unwrap_or(&text);
+            let (peer, functions) = text.split_once(" : ").unwrap_or((only_peer, ""));
             let peer = peer.splitn(3, ' ').map(|word| word.trim().to_owned());
             peer.chain([functions.trim().to_owned()]).collect()
         };
