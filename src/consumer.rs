@@ -11,7 +11,7 @@ pub(crate) use waiting::{hand_returned_over, without_body};
 
 use crate::function::Function;
 use crate::queue::priority::Priority;
-use crate::sched::core::CoreRef;
+use crate::sched::core::{Core, CoreRef, PULLED};
 use crate::sched::worker::Worker;
 use crate::sync::{AtomicU64, Mutex, Ordering, global};
 use std::fmt;
@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 
-use waiting::{Parking, SetState, apply_rule, has_takeable, is_over, waiting};
+use waiting::{Parking, SetState, apply_rule, has_takeable, is_needed, is_over, waiting, wake};
 
 /// The pull side of functions without a body. A connection that takes one job at a time, an idle worker process, a
 /// checkout: each is a set.
@@ -54,8 +54,19 @@ impl<A, R> Member<A, R> {
 
 global! {
     /// Tickets of parked sets, process-wide: later is greater.
-    static TICKETS: AtomicU64 = AtomicU64::new(0);
+    static TICKETS: AtomicU64 = AtomicU64::new(MIDDLE);
 }
+
+global! {
+    /// Tickets of sets that are parked behind all others: later is less.
+    static TICKETS_BEHIND: AtomicU64 = AtomicU64::new(MIDDLE);
+}
+
+/// Whether a function has a job for a set.
+type Look = fn(&Core) -> bool;
+
+/// Above it are the tickets of sets that are woken in the order of their coming, below it those of the others.
+const MIDDLE: u64 = 1 << 63;
 
 impl<A: Send + 'static, R: Send + 'static> ConsumerSet<A, R> {
     pub(crate) fn new() -> Self {
@@ -72,7 +83,7 @@ impl<A: Send + 'static, R: Send + 'static> ConsumerSet<A, R> {
     pub fn add(&self, function: &Function<A, R>) {
         let core = function.core();
         assert!(
-            core.flags() & crate::sched::core::PULLED != 0,
+            core.flags() & PULLED != 0,
             "function {:?} has a body and cannot be pulled; register it with `Engine::consumer`",
             core.name()
         );
@@ -131,13 +142,31 @@ impl<A: Send + 'static, R: Send + 'static> ConsumerSet<A, R> {
     /// Whether a job may be there, or none will come any more (as where [`next`](Self::next) ends); otherwise parks the set,
     /// and `cx` is woken when that may have changed.
     pub fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<()> {
+        // Ordering: Relaxed, only uniqueness and growth matter.
+        self.park(cx, TICKETS.fetch_add(1, Ordering::Relaxed), has_takeable)
+    }
+
+    /// The same for a set that is far away: it is not told of jobs for which as many sets are on their way already as are to be
+    /// woken for them ([`Function::set_wakeups`]), and parked instead. One that is `busy` is woken before others. One that is
+    /// not, having taken nothing since it was woken last, is woken after all others, so that those that do something stay busy,
+    /// and the others can be retired.
+    pub fn poll_needed(&self, cx: &mut Context<'_>, busy: bool) -> Poll<()> {
+        let ticket = if busy {
+            // Ordering: Relaxed, only uniqueness and growth matter.
+            TICKETS.fetch_add(1, Ordering::Relaxed)
+        } else {
+            // Ordering: Relaxed, as above.
+            TICKETS_BEHIND.fetch_sub(1, Ordering::Relaxed) - 1
+        };
+        self.park(cx, ticket, is_needed)
+    }
+
+    fn park(&self, cx: &mut Context<'_>, ticket: u64, has_job: Look) -> Poll<()> {
         self.unpark();
         // Cloned and dropped without a lock: wakers are others' code.
         let waker = cx.waker().clone();
         let _before;
         let members = self.members.lock();
-        // Ordering: Relaxed, only uniqueness and growth matter.
-        let ticket = TICKETS.fetch_add(1, Ordering::Relaxed);
         {
             let mut parking = self.state.inner.lock();
             _before = parking.waker.replace(waker);
@@ -157,7 +186,7 @@ impl<A: Send + 'static, R: Send + 'static> ConsumerSet<A, R> {
         }
         let functions = &members.functions;
         let over = !functions.is_empty() && functions.iter().all(|f| is_over(f.core()));
-        if over || functions.iter().any(|f| has_takeable(f.core())) {
+        if over || functions.iter().any(|f| has_job(f.core())) {
             drop(members);
             self.unpark();
             return Poll::Ready(());
@@ -182,7 +211,7 @@ impl<A: Send + 'static, R: Send + 'static> ConsumerSet<A, R> {
                 return None;
             }
             if self.poll_ready(&mut cx).is_pending() {
-                park();
+                sleep();
             }
         }
     }
@@ -193,8 +222,15 @@ impl<A: Send + 'static, R: Send + 'static> ConsumerSet<A, R> {
 }
 
 impl<A, R> ConsumerSet<A, R> {
-    /// Leaves all lists, and ends a wake-up that was under way.
-    fn unpark(&self) {
+    /// Whether the set was woken for a job since it was parked, and has not looked yet: it counts as one on its way there.
+    /// Otherwise a waker that was woken only says that something changed, and the set is to be parked anew.
+    pub fn is_woken(&self) -> bool {
+        self.state.inner.lock().woken_by.is_some()
+    }
+
+    /// Ends waiting: the set is not woken any more, and a wake-up that was under way to it goes to another set.
+    pub fn unpark(&self) {
+        // Leaves all lists, and ends the wake-up.
         let (ticket, woken_by) = {
             let mut parking = self.state.inner.lock();
             (parking.ticket.take(), parking.woken_by.take())
@@ -218,6 +254,25 @@ impl<A, R> ConsumerSet<A, R> {
     }
 }
 
+/// How parked sets of a function are woken. Nothing for a function with a body.
+pub(crate) fn set_wakeups(core: &Core, sets_per_job: usize) {
+    if core.flags() & PULLED != 0 {
+        // SAFETY: checked above.
+        unsafe { waiting(core) }.lists.lock().per_job = sets_per_job;
+        // SAFETY: as above.
+        unsafe { apply_rule(core, 0) };
+    }
+}
+
+/// Wakes more sets, if the function has jobs that they could take: how many.
+pub(crate) fn wake_more(core: &Core, sets: usize) -> usize {
+    if core.flags() & PULLED == 0 || !has_takeable(core) {
+        return 0;
+    }
+    // SAFETY: checked above.
+    unsafe { wake(core, 0, sets) }
+}
+
 impl<A, R> Drop for ConsumerSet<A, R> {
     fn drop(&mut self) {
         self.unpark();
@@ -231,7 +286,7 @@ impl<A, R> fmt::Debug for ConsumerSet<A, R> {
 }
 
 /// Parks the thread; inside a job, with a spare in its worker's place: others than the workers may be those who wake it.
-fn park() {
+fn sleep() {
     Worker::with_current(|worker| {
         let _blocked = worker.and_then(|worker| worker.block(true));
         thread::park();

@@ -3,6 +3,7 @@
 mod explain;
 mod limits;
 mod stats;
+mod wakeups;
 
 use crate::batch::Batch;
 use crate::error::{BatchError, CallError, SubmitError};

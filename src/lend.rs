@@ -3,21 +3,20 @@
 //! Each thread of the pool is a job of high priority that runs rayon's loop until the pool ends. The closure starts when
 //! the first of them has: rayon's work goes on with however many threads there are, and those that come after the end
 //! find nothing to do. A thread whose job is discarded runs on a thread of its own instead, for rayon may have given it
-//! work that no other one may take (`broadcast`).
+//! work that no other one may take (`broadcast`). What both sides know of each other is in `sched/loan`.
 
 use crate::engine::Engine;
 use crate::error::{RegisterError, SubmitError};
 use crate::queue::priority::Priority;
 use crate::quiet;
-use crate::sched::lent::Lent;
+use crate::sched::loan::{Loan, Seat, Thread};
 use crate::sched::worker::Worker;
-use crate::sync::{AtomicU64, Condvar, Mutex, Ordering, global};
+use crate::sync::{AtomicU64, Ordering, global};
 use rayon_core::{ThreadBuilder, ThreadPool, ThreadPoolBuilder};
-use std::any::Any;
 use std::error::Error;
 use std::fmt;
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::thread;
 
@@ -110,48 +109,24 @@ impl Engine {
             if n > limit {
                 return Err(LendError::TooMany { asked: n, limit });
             }
-            Loan::run(self, n, f)
+            self.run_loan(n, f)
         })
     }
 }
 
-/// What the borrower and the lent workers share.
-struct Loan {
-    lent: Arc<Lent>,
-    state: Mutex<State>,
-    changed: Condvar,
-}
-
-#[derive(Default)]
-struct State {
-    /// A worker has come.
-    started: bool,
-    /// Threads inside rayon's loop.
-    running: usize,
-    /// Threads whose job was discarded.
-    discarded: usize,
-    /// The first panic of something spawned.
-    panic: Option<Box<dyn Any + Send>>,
-}
-
-impl Loan {
-    fn run<T: Send>(engine: &Engine, n: usize, f: impl FnOnce() -> T + Send) -> Result<T, LendError> {
-        let loan = Arc::new(Loan {
-            lent: Arc::new(Lent::new(n)),
-            state: Mutex::new(State::default()),
-            changed: Condvar::new(),
-        });
+impl Engine {
+    fn run_loan<T: Send>(&self, n: usize, f: impl FnOnce() -> T + Send) -> Result<T, LendError> {
+        let loan = Loan::new(n);
         // Ordering: Relaxed, only uniqueness matters.
         let name = format!("rayon loan {}", LOANS.fetch_add(1, Ordering::Relaxed));
-        // The pool is dropped with the closure that owns it: then rayon's loops end, when what was spawned has.
-        let result = loan.borrow(engine, n, &name).and_then(|pool| {
-            if !loan.wait_for_one(n) {
-                return Err(LendError::Closed);
+        let (result, spawned) = match borrow(&loan, self, n, &name) {
+            Ok(pool) => {
+                let (result, spawned) = loan.run(n, pool, |pool| pool.install(f));
+                (result.ok_or(LendError::Closed), spawned)
             }
-            Ok(catch_unwind(AssertUnwindSafe(|| pool.install(f))))
-        });
-        let spawned = loan.wait_for_all();
-        engine.remove(&name);
+            Err(error) => (Err(error), loan.wait_for_all()),
+        };
+        self.remove(&name);
         match (result?, spawned) {
             (Ok(value), None) => Ok(value),
             (Ok(_), Some(panic)) => resume_unwind(panic),
@@ -161,115 +136,39 @@ impl Loan {
             }
         }
     }
+}
 
-    /// Makes the pool, whose threads are jobs.
-    fn borrow(self: &Arc<Self>, engine: &Engine, n: usize, name: &str) -> Result<ThreadPool, LendError> {
-        let seat = engine.function(name, Seat::take).map_err(|error| match error {
-            RegisterError::Closed => LendError::Closed,
-            _ => LendError::Full,
-        })?;
-        let mut refused = LendError::Closed;
-        let keeper = Arc::clone(self);
-        let pool = ThreadPoolBuilder::new()
-            .num_threads(n)
-            .panic_handler(move |panic| keeper.keep(panic))
-            .spawn_handler(|thread| {
-                let job = Seat { thread: Some(thread), loan: Arc::clone(self) };
-                seat.job(job).priority(Priority::High).send().map_err(|error| {
-                    if let SubmitError::Full(_) = error {
-                        refused = LendError::Full;
-                    }
-                    // Never queued: there is no thread to be replaced.
-                    error.into_arg().thread = None;
-                    io::ErrorKind::Other.into()
-                })
+/// Makes the pool, whose threads are jobs. Its loops end when it is dropped, and what was spawned has ended.
+fn borrow(loan: &Arc<Loan>, engine: &Engine, n: usize, name: &str) -> Result<ThreadPool, LendError> {
+    let seat = engine.function(name, Seat::take).map_err(|error| match error {
+        RegisterError::Closed => LendError::Closed,
+        _ => LendError::Full,
+    })?;
+    let mut refused = LendError::Closed;
+    let keeper = Arc::clone(loan);
+    let pool = ThreadPoolBuilder::new()
+        .num_threads(n)
+        .panic_handler(move |panic| keeper.keep(panic))
+        .spawn_handler(|thread| {
+            seat.job(Seat::new(thread, loan)).priority(Priority::High).send().map_err(|error| {
+                if let SubmitError::Full(_) = error {
+                    refused = LendError::Full;
+                }
+                error.into_arg().give_up();
+                io::ErrorKind::Other.into()
             })
-            .build();
-        pool.map_err(|_| refused)
-    }
-
-    /// Waits until a worker has come: `false` when none will.
-    fn wait_for_one(&self, n: usize) -> bool {
-        let mut state = self.state.lock();
-        while !state.started && state.discarded < n {
-            self.changed.wait(&mut state);
-        }
-        state.started
-    }
-
-    /// Waits until rayon's loops have ended. What comes later ends by itself.
-    fn wait_for_all(&self) -> Option<Box<dyn Any + Send>> {
-        let mut state = self.state.lock();
-        while state.running > 0 {
-            self.changed.wait(&mut state);
-        }
-        state.panic.take()
-    }
-
-    fn keep(&self, panic: Box<dyn Any + Send>) {
-        let second = {
-            let mut state = self.state.lock();
-            if state.panic.is_none() {
-                state.panic = Some(panic);
-                return;
-            }
-            panic
-        };
-        quiet::swallow(second);
-    }
+        })
+        .build();
+    pool.map_err(|_| refused)
 }
 
-/// One thread of the pool, as the argument of a job.
-struct Seat {
-    /// Taken out when it runs.
-    thread: Option<ThreadBuilder>,
-    loan: Arc<Loan>,
-}
-
-impl Seat {
-    /// The body: this worker is rayon's until the pool ends.
-    fn take(mut self) {
-        let Some(thread) = self.thread.take() else { return };
-        let inside = Inside::new(&self.loan, true);
-        Worker::with_current(|worker| match worker {
-            Some(worker) => worker.lend(&inside.0.lent, || thread.run()),
-            None => thread.run(),
-        });
+impl Thread for ThreadBuilder {
+    fn run(self) {
+        ThreadBuilder::run(self);
     }
-}
 
-impl Drop for Seat {
-    /// The job was discarded.
-    fn drop(&mut self) {
-        let Some(thread) = self.thread.take() else { return };
-        let loan = Arc::clone(&self.loan);
+    fn apart(&self) -> fn(Box<dyn FnOnce() + Send>) {
         // When the system refuses a thread, the pool goes on with those it has.
-        let _ = thread::Builder::new().name("layshaft-discarded".to_owned()).spawn(move || {
-            let _inside = Inside::new(&loan, false);
-            thread.run();
-        });
-        self.loan.state.lock().discarded += 1;
-        self.loan.changed.notify_all();
-    }
-}
-
-/// A thread inside rayon's loop.
-struct Inside<'l>(&'l Loan);
-
-impl<'l> Inside<'l> {
-    fn new(loan: &'l Loan, is_worker: bool) -> Self {
-        let mut state = loan.state.lock();
-        state.running += 1;
-        state.started |= is_worker;
-        drop(state);
-        loan.changed.notify_all();
-        Inside(loan)
-    }
-}
-
-impl Drop for Inside<'_> {
-    fn drop(&mut self) {
-        self.0.state.lock().running -= 1;
-        self.0.changed.notify_all();
+        |f| _ = thread::Builder::new().name("layshaft-discarded".to_owned()).spawn(f)
     }
 }

@@ -42,6 +42,9 @@
 //! | `loom` | nothing, unless `--cfg layshaft_loom` is set as well: model checking |
 //! | `shuttle` | nothing, unless `--cfg layshaft_shuttle` is set as well: random schedules |
 
+// Shuttle's locks, and so the errors that hold one, are large.
+#![cfg_attr(layshaft_shuttle, allow(clippy::result_large_err, clippy::large_enum_variant))]
+
 mod as_completed;
 mod batch;
 mod builder;

@@ -177,6 +177,7 @@ const UNSAFE: &[&str] = &[
     "src/sched/timer.rs",
     "src/sched/worker.rs",
     "src/sync/native.rs",
+    "src/sync/sockets.rs",
     "src/model/",
 ];
 

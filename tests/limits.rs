@@ -3,7 +3,7 @@
 mod common;
 
 use common::wake::CountingWaker;
-use common::{Gate, Held, Live, Tally, engine, outcome, value, watchdog};
+use common::{Gate, Held, Live, Tally, Token, engine, outcome, value, watchdog};
 use layshaft::Priority::{High, Low, Normal};
 use layshaft::{Function, JobError, JobHandle, Limits, Overflow, Priority, Shutdown, SubmitError};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -286,6 +286,28 @@ fn no_more_than_so_many_run_at_once() {
 }
 
 /// A job that panics, or was cancelled, gives its place free.
+/// While as many run as may, nothing shows that a more urgent one waits: whoever ends one looks.
+#[test]
+fn a_high_job_is_next_when_a_cap_gives_way() {
+    let (engine, gate, log) = (engine(1), Gate::new(), Log::default());
+    let (pass, note) = (gate.clone(), Arc::clone(&log));
+    let capped = engine.function("capped", move |n: u32| {
+        if n == 0 {
+            pass.pass();
+        }
+        note.lock().unwrap().push(n);
+    });
+    let capped = capped.unwrap();
+    capped.set_limits(Limits::new().concurrency(1));
+    (0..4).for_each(|n| capped.send(n).unwrap());
+    gate.wait_entered(1);
+    capped.job(9).priority(Low).send().unwrap();
+    capped.job(10).priority(High).send().unwrap();
+    gate.open();
+    engine.shutdown(Shutdown::Drain);
+    assert_eq!(*log.lock().unwrap(), [0, 10, 1, 2, 3, 9]);
+}
+
 #[test]
 fn whatever_ends_gives_its_place_free() {
     let _watchdog = watchdog("the end of the jobs");
@@ -585,4 +607,26 @@ fn a_cap_counts_what_was_pulled_already() {
     assert!(set.try_next().is_none());
     second.put_back();
     assert_eq!(set.try_next().map(|pulled| *pulled.arg()), Some(1));
+}
+
+/// What was cancelled before a caller waits is dropped, and counted as gone once, while it waits.
+#[test]
+fn who_waits_for_room_keeps_nothing_that_has_ended() {
+    let _watchdog = watchdog("the drop of what was cancelled");
+    let (held, live) = (Held::new(1), Live::default());
+    let slow = held.engine.function("slow", |_: Token| ()).unwrap();
+    let jobs: Vec<_> = (0..3).map(|_| slow.submit(live.token()).unwrap()).collect();
+    assert!(jobs[0].cancel());
+    slow.set_limits(Limits::new().capacity(1).overflow(Overflow::Block));
+    thread::scope(|scope| {
+        scope.spawn(|| slow.send(live.token()).unwrap());
+        while live.dropped() == 0 {
+            thread::yield_now();
+        }
+        // Whoever tells of a drop has counted it.
+        assert_eq!((live.dropped(), slow.queued()), (1, 2));
+        slow.set_limits(Limits::new());
+    });
+    held.release().shutdown(Shutdown::Drain);
+    live.assert_balanced();
 }

@@ -2,8 +2,8 @@
 
 mod common;
 
-use common::{Gate, Held, Live, Tally, engine, outcome, value, watchdog};
-use layshaft::{JobError, Limits, Shutdown};
+use common::{Gate, Held, Live, Tally, Token, engine, outcome, value, watchdog};
+use layshaft::{JobError, Limits, Retry, Shutdown};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
@@ -296,4 +296,24 @@ fn many_deadlines_at_once() {
     assert!(jobs.into_iter().all(|job| is_timed_out(&outcome(job))));
     let stats = never.stats();
     assert_eq!((stats.timed_out, stats.queued.total()), (20_000, 0));
+}
+
+/// A function that is paused when its engine ends goes with its last key, and with it what it keeps: nothing is due any more.
+#[test]
+fn a_pause_does_not_outlive_the_engine() {
+    let _watchdog = watchdog("the end of the function");
+    for mode in [Shutdown::Drain, Shutdown::Discard] {
+        let (engine, live) = (engine(1), Live::default());
+        let paused = engine.consumer::<Arc<Token>, ()>("paused").unwrap();
+        paused.set_retry(Retry::attempts(1));
+        let set = engine.consumer_set();
+        set.add(&paused);
+        paused.send(Arc::new(live.token())).unwrap();
+        drop(set.try_next().unwrap());
+        assert_eq!((paused.dead().len(), live.dropped()), (1, 0));
+        paused.pause_until(Instant::now() + NEVER);
+        engine.shutdown(mode);
+        drop((engine, set, paused));
+        live.assert_balanced();
+    }
 }

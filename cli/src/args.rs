@@ -1,6 +1,7 @@
 //! The command line.
 
 mod map;
+pub(crate) mod serve;
 mod work;
 
 use clap::{Parser, Subcommand};
@@ -25,6 +26,7 @@ pub(crate) struct Args {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Map(Map),
+    Serve(serve::Serve),
     Work(Work),
     Bench(Bench),
     Completions(Completions),
@@ -66,4 +68,29 @@ pub(crate) enum BenchWhat {
         #[arg(long)]
         quick: bool,
     },
+    /// What a Gearman server does under load: latency, throughput, CPU time and memory a job
+    Net(NetBench),
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct NetBench {
+    /// Measure a server that runs already
+    #[arg(long, value_name = "HOST:PORT", conflicts_with = "beside")]
+    pub(crate) server: Option<String>,
+
+    /// A command that starts another server, to compare with; {port} stands for its port: "gearmand -t 1 -L 127.0.0.1 -p {port}"
+    #[arg(long, value_name = "COMMAND")]
+    pub(crate) beside: Option<String>,
+
+    /// Only scenarios with this in their name; may be repeated
+    #[arg(long, value_name = "PART")]
+    pub(crate) only: Vec<String>,
+
+    /// How often each is measured
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    pub(crate) rounds: usize,
+
+    /// Few jobs, once: shows that it works, not how fast
+    #[arg(long)]
+    pub(crate) quick: bool,
 }

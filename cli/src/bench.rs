@@ -1,6 +1,7 @@
 //! `layshaft bench`: the engine's own figures, printed with what they were measured on.
 
 mod machine;
+mod net;
 mod pin;
 mod repeat;
 mod tally;
@@ -12,12 +13,25 @@ use std::io::{self, ErrorKind, Write};
 
 /// Runs the command; its exit code.
 pub(crate) fn run(options: &args::Bench) -> u8 {
-    let args::BenchWhat::Core { quick } = options.what;
+    let quick = match &options.what {
+        args::BenchWhat::Core { quick } => *quick,
+        args::BenchWhat::Net(options) => return net(options),
+    };
     match core(&mut io::stdout(), if quick { Effort::QUICK } else { Effort::FULL }) {
         Ok(()) => 0,
         Err(error) if error.kind() == ErrorKind::BrokenPipe => 0,
         Err(error) => {
             complain(io::stderr(), format_args!("bench ended early: {error}"));
+            EXIT_JOB_FAILED
+        }
+    }
+}
+
+fn net(options: &args::NetBench) -> u8 {
+    match net::run(&mut io::stdout(), options) {
+        Ok(()) => 0,
+        Err(message) => {
+            complain(io::stderr(), message);
             EXIT_JOB_FAILED
         }
     }

@@ -17,6 +17,7 @@ mod printer;
 mod program;
 mod progress;
 mod run;
+mod serve;
 mod stdout;
 mod summary;
 mod window;
@@ -46,6 +47,7 @@ fn main() -> ExitCode {
     }
     ExitCode::from(match &args.command {
         args::Command::Map(options) => map::run(options),
+        args::Command::Serve(options) => serve::run(options),
         args::Command::Work(options) => worker::run(options),
         args::Command::Bench(options) => bench::run(options),
         args::Command::Completions(options) => about::completions(options),

@@ -5,8 +5,8 @@
 //! more. A submit queues its job, then looks whether sets are parked. Both orders are kept by SeqCst read-modify-writes
 //! (the count of parked sets here, the lane's tail there), so one of the two sees the other.
 //!
-//! Under the function's lock, one rule decides who is woken: there are as many wake-ups under way as jobs queued, as
-//! long as sets are parked. A wake-up is under way from the moment a set is taken off the list, the most recently parked
+//! Under the function's lock, one rule decides who is woken: there are as many wake-ups under way as jobs queued, times a
+//! number that is the function's setting, as long as sets are parked. A wake-up is under way from the moment a set is taken off the list, the most recently parked
 //! first, until that set next pulls, parks again, or is dropped; then the rule is applied again, which passes on what
 //! the set did not use.
 //!
@@ -79,6 +79,8 @@ pub(super) struct Lists {
     pub(super) parked: BTreeMap<u64, Arc<SetState>>,
     /// Wake-ups under way.
     pub(super) wakes: usize,
+    /// How many sets are woken for a job.
+    pub(super) per_job: usize,
 }
 
 /// [`Waiting`], and the jobs that were put back, which have a type.
@@ -112,7 +114,7 @@ pub(crate) fn without_body<A: Send + 'static, R: Send + 'static>() -> Recipe {
             parked: AtomicUsize::new(0),
             returned: AtomicUsize::new(0),
             taken: AtomicUsize::new(0),
-            lists: Mutex::new(Lists { parked: BTreeMap::new(), wakes: 0 }),
+            lists: Mutex::new(Lists { parked: BTreeMap::new(), wakes: 0, per_job: 1 }),
             had: Arc::new(()),
         };
         let body: Box<Jobless<S>> =
@@ -292,6 +294,16 @@ pub(super) fn has_takeable(core: &Core) -> bool {
     !unsafe { (core.vtable.is_empty)(core) }
 }
 
+/// Whether there are more jobs than sets on their way to them.
+pub(super) fn is_needed(core: &Core) -> bool {
+    if !has_takeable(core) {
+        return false;
+    }
+    // SAFETY: only functions without a body are in sets.
+    let lists = unsafe { waiting(core) }.lists.lock();
+    lists.wakes < takeable(core).saturating_mul(lists.per_job.max(1))
+}
+
 /// A function was made managed: the jobs that were put back join the others.
 ///
 /// # Safety
@@ -354,15 +366,27 @@ fn takeable(core: &Core) -> usize {
 /// # Safety
 /// `core` was made by `without_body`.
 #[cold]
-pub(super) unsafe fn apply_rule(core: &Core, mut over: usize) {
+pub(super) unsafe fn apply_rule(core: &Core, over: usize) {
+    // SAFETY: passed on.
+    let _ = unsafe { wake(core, over, 0) };
+}
+
+/// The same, and wakes so many sets in any case, if so many are parked. How many were woken.
+///
+/// # Safety
+/// `core` was made by `without_body`.
+#[cold]
+pub(super) unsafe fn wake(core: &Core, mut over: usize, mut more: usize) -> usize {
     // SAFETY: passed on.
     let waiting = unsafe { waiting(core) };
+    let mut total = 0;
     loop {
         let mut woken = Vec::new();
         {
             let mut lists = waiting.lists.lock();
             lists.wakes -= over;
-            while lists.wakes < takeable(core) {
+            while more > 0 || lists.wakes < takeable(core).saturating_mul(lists.per_job) {
+                more = more.saturating_sub(1);
                 let Some(parked) = lists.parked.pop_last() else { break };
                 // Ordering: Relaxed, as in `closed`.
                 waiting.parked.fetch_sub(1, Ordering::Relaxed);
@@ -373,9 +397,11 @@ pub(super) unsafe fn apply_rule(core: &Core, mut over: usize) {
         // SAFETY: the caller refers to the core, so it is alive.
         let keep = || unsafe { CoreRef::keep(NonNull::from(core)) };
         // A set that came back by itself, or that another function has woken, does not need this wake-up.
+        let taken = woken.len();
         over = woken.into_iter().filter(|(ticket, set)| !set.wake(*ticket, keep())).count();
+        total += taken - over;
         if over == 0 {
-            return;
+            return total;
         }
     }
 }

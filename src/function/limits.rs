@@ -117,6 +117,14 @@ impl<A: Send + 'static, R: Send + 'static> Function<A, R> {
         self.control(|state| state.set_exact(exact));
     }
 
+    /// Has happen what is due by `now`, here and at once, as though that time had come. For this crate's tests, which do not wait
+    /// for time: the engine's clock does the same by itself.
+    #[doc(hidden)]
+    pub fn fall_due(&self, now: Instant) {
+        // SAFETY: the vtable was made for this core.
+        unsafe { (self.core.vtable.managed.tick)(&self.core, now) };
+    }
+
     fn take_dead_stored<S: Stored<Arg = A>>(&self, number: u64) -> Option<(Priority, S)> {
         if self.core.managed().is_null() {
             return None;

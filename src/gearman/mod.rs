@@ -1,18 +1,27 @@
-//! Gearman: its wire protocol, and a worker that speaks it.
+//! Gearman: its wire protocol, a server, a client and a worker.
 //!
 //! | module | what it is |
 //! |---|---|
 //! | [`Address`] | where a server listens |
+//! | [`Client`] | submits jobs to servers, and hears what becomes of them |
 //! | [`packet`] | the binary protocol, without I/O |
+//! | [`Server`] | a server over an engine's functions |
 //! | [`text`] | the text protocol, without I/O |
 //! | [`worker`] | [`Worker`]: jobs of Gearman servers, run on an engine |
 
 mod address;
+mod client;
 mod error;
 pub mod packet;
+mod server;
 pub mod text;
 pub mod worker;
 
 pub use address::{Address, AddressError, PORT};
+pub use client::{
+    Client, ClientBuilder, ClientError, RemoteHandle, RemoteId, RemoteStatus, RemoteSubmit, RemoteUpdate, Reply,
+    Routing, Submitting, TextAnswer, Updates,
+};
 pub use error::Error;
+pub use server::{Answer, Builder as ServerBuilder, Compat, OnLoss, Server};
 pub use worker::{Job, WorkError, Worker};

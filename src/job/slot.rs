@@ -80,6 +80,8 @@ const SPINS: u32 = if crate::sync::IS_MODEL { 0 } else { 400 };
 
 /// Waits a moment: whether what is waited for has come about.
 #[inline(always)]
+// Models do not spin.
+#[cfg_attr(any(layshaft_loom, layshaft_shuttle), allow(clippy::reversed_empty_ranges))]
 pub(crate) fn spin_until(is_over: impl Fn() -> bool) -> bool {
     for i in 0..SPINS {
         if is_over() {

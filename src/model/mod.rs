@@ -4,6 +4,7 @@
 
 pub mod counts;
 pub mod jobs;
+pub mod loans;
 pub mod queues;
 pub mod workers;
 

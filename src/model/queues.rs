@@ -9,7 +9,6 @@ use crate::sched::ready::ReadySet;
 use crate::sync::{Ordering, UnsafeCell};
 use std::alloc::Layout;
 use std::collections::HashSet;
-use std::num::NonZero;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
@@ -179,7 +178,7 @@ pub struct Deque(deque::Deque<u8>);
 
 /// A pointer that tells numbers apart and leads nowhere.
 fn mark<T>(n: usize) -> NonNull<T> {
-    NonNull::without_provenance(NonZero::new((n + 1) << 4).expect("at least 16"))
+    NonNull::new(std::ptr::without_provenance_mut((n + 1) << 4)).expect("at least 16")
 }
 
 impl Deque {

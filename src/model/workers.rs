@@ -1,9 +1,12 @@
 //! Whole engines, with threads that the model starts.
 
 use crate::engine::Engine;
+use crate::function::Function;
 use crate::sched::idle::Asleep;
+use crate::sched::lent::Lent;
 use crate::sched::registry::Shared;
 use crate::sched::sleep::{Sleep, Woken};
+use crate::sched::tally;
 use crate::sched::worker::Worker;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +24,14 @@ pub fn engine_with_spares(workers: usize, spares: usize) -> (Engine, Seat) {
     (Engine::from_shared(Arc::clone(&shared)), Seat(shared))
 }
 
+/// The same without spares, whose workers count what they run. Functions that have ended are not freed.
+pub fn engine_that_counts(workers: usize) -> (Engine, Seat) {
+    let mut shared = Shared::new(workers, 0, String::new(), Duration::from_secs(1));
+    shared.is_counting = true;
+    let shared = Arc::new(shared);
+    (Engine::from_shared(Arc::clone(&shared)), Seat(shared))
+}
+
 /// A place for a worker.
 #[derive(Clone)]
 pub struct Seat(Arc<Shared>);
@@ -35,6 +46,16 @@ pub fn work_when_called(seat: Seat, index: usize) {
     Worker::main_when_called(seat.0, index);
 }
 
+/// So many threads that are lent out together.
+#[derive(Clone)]
+pub struct Loan(Arc<Lent>);
+
+impl Loan {
+    pub fn new(threads: usize) -> Self {
+        Loan(Arc::new(Lent::new(threads)))
+    }
+}
+
 /// A worker whose steps the model takes itself.
 pub struct Steps(Worker);
 
@@ -45,6 +66,37 @@ impl Steps {
 
     pub fn start_search(&self) {
         self.0.shared_arc().sleep.start_search();
+    }
+
+    /// A point between two jobs.
+    pub fn between_jobs(&self) {
+        self.0.between_jobs();
+    }
+
+    /// Runs a job of the function with this index, if it is listed: one job that does nothing, of which `end` tells.
+    pub fn run_one_of(&self, index: usize, end: impl FnOnce()) {
+        if let Some(core) = self.0.shared_arc().function(index) {
+            // SAFETY: listed since the last point between two jobs.
+            self.0.begin(unsafe { core.as_ref() });
+            self.0.start();
+            self.0.end();
+            end();
+        }
+    }
+
+    /// Waits inside a job while `f` runs: `false` at once when nobody would be left to run jobs.
+    pub fn block(&self, f: impl FnOnce()) -> bool {
+        self.0.block(false).inspect(|_| f()).is_some()
+    }
+
+    /// Is one of the lent ones while `f` runs.
+    pub fn lend(&self, to: &Loan, f: impl FnOnce()) {
+        self.0.lend(&to.0, f);
+    }
+
+    /// Nothing is left to do.
+    pub fn park(&self) {
+        self.0.mark_parked();
     }
 
     /// Looks after the claims of others from now on.
@@ -122,6 +174,22 @@ impl Seat {
     /// The clock, an hour from now.
     pub fn tick(&self) {
         self.0.timer.tell(std::time::Instant::now() + Duration::from_secs(3600));
+    }
+
+    /// Threads that run jobs or could, and that wait inside a job.
+    pub fn running_and_blocked(&self) -> (usize, usize) {
+        self.0.spares.running_and_blocked()
+    }
+
+    /// Jobs of a function that run, and that have ended: of its figures those that workers count.
+    pub fn counted<A, R>(&self, function: &Function<A, R>) -> (u64, u64) {
+        let started = tally::started(&**function.core(), self.0.workers.iter().map(|seat| &*seat.tallies));
+        (started.running, started.done)
+    }
+
+    /// Lets go of the removed functions that nobody can hold any more.
+    pub fn collect(&self) {
+        drop(self.0.collect_idle());
     }
 
     /// How many functions the engine knows; it takes no more.

@@ -68,6 +68,11 @@ impl<S> Ends<S> {
         Ends { entries: Vec::new(), records: Vec::new(), cancelled: Vec::new(), unused: Vec::new(), dead: 0 }
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        let Ends { entries, records, cancelled, unused, dead } = self;
+        entries.is_empty() && records.is_empty() && cancelled.is_empty() && unused.is_empty() && *dead == 0
+    }
+
     pub(crate) fn append(&mut self, other: &mut Ends<S>) {
         self.entries.append(&mut other.entries);
         self.records.append(&mut other.records);
@@ -221,7 +226,7 @@ impl<S> State<S> {
     /// What was accepted is to end: jobs that are not due never will be, and those that wait for another attempt have it now.
     pub(crate) fn start_ending(&mut self, ends: &mut Ends<S>) {
         self.ending = true;
-        self.paused = false;
+        self.set_paused(false, None);
         for (priority, entry) in self.delayed.take() {
             let is_retry = self.records.get(entry.record).is_some_and(|record| record.attempts > 0);
             if is_retry {
@@ -522,8 +527,10 @@ impl<S> State<S> {
         entry.listener().is_some_and(|slot| unsafe { slot.as_ref() }.is_cancel_granted())
     }
 
-    /// Takes everything out.
+    /// Takes everything out, for good: what comes after it is cleared as well.
     pub(crate) fn clear(&mut self, ends: &mut Ends<S>) {
+        self.ending = true;
+        self.set_paused(false, None);
         let delayed = self.delayed.take().map(|(_, entry)| entry);
         let jobs = self.jobs.each_mut().map(std::mem::take).into_iter().flatten();
         for entry in jobs.chain(delayed).collect::<Vec<_>>() {

@@ -16,7 +16,7 @@ use crate::queue::priority::Priority;
 use crate::queue::record::{Record, RecordId};
 use crate::queue::update::Audience;
 use crate::quiet::quietly;
-use crate::sync::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering, UnsafeCell, load_after_rmw};
+use crate::sync::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, IS_MODEL, Ordering, UnsafeCell, load_after_rmw};
 use std::alloc::Layout;
 use std::any::{Any, TypeId, type_name};
 use std::cell::Cell;
@@ -48,6 +48,9 @@ pub(crate) struct Core {
     /// Length of the name.
     name_bytes: u16,
     name: NonNull<u8>,
+    /// Model checker only: it has ended, and whoever comes for it is too late.
+    #[cfg(any(layshaft_loom, layshaft_shuttle))]
+    is_over: UnsafeCell<bool>,
 }
 
 /// What few functions have.
@@ -187,7 +190,7 @@ impl Class {
         }
         Class {
             blocks: Shape::<S>::pool(),
-            nodes: Pool::new(Layout::new::<Node<S>>(), if crate::sync::IS_MODEL { 2 } else { 32 }, init::<S>),
+            nodes: Pool::new(Layout::new::<Node<S>>(), if IS_MODEL { 2 } else { 32 }, init::<S>),
             id,
             key: Shape::<S>::key(),
         }
@@ -348,6 +351,11 @@ impl Core {
 
 impl Counted for Core {
     fn turned_out(&self) -> &[AtomicU64; 2] {
+        #[cfg(any(layshaft_loom, layshaft_shuttle))]
+        self.is_over.with(|is_over| {
+            // SAFETY: written by the end alone; loom checks that nobody comes beside it.
+            assert!(!unsafe { *is_over }, "jobs are counted for a function that is no more");
+        });
         &self.lane.served
     }
 
@@ -392,6 +400,8 @@ impl CoreRef {
             name_bytes: name.len().try_into().expect("names are limited to 512 bytes"),
             // SAFETY: a box is not null.
             name: unsafe { NonNull::new_unchecked(Box::into_raw(Box::<str>::from(name)).cast()) },
+            #[cfg(any(layshaft_loom, layshaft_shuttle))]
+            is_over: UnsafeCell::new(false),
         });
         CoreRef(NonNull::from(Box::leak(core)))
     }
@@ -441,8 +451,14 @@ impl CoreRef {
         let name = ptr::slice_from_raw_parts_mut(this.name.as_ptr(), usize::from(this.name_bytes));
         // SAFETY: leaked from a box in `new`, freed once, and not looked at any more.
         drop(unsafe { Box::from_raw(name) });
-        // SAFETY: made by `Box::leak` in `new`; nobody refers to it any more.
-        drop(unsafe { Box::from_raw(core.as_ptr()) });
+        #[cfg(any(layshaft_loom, layshaft_shuttle))]
+        // SAFETY: the last use.
+        this.is_over.with_mut(|is_over| unsafe { *is_over = true });
+        // Where jobs are counted, a model finds who comes too late.
+        if !(IS_MODEL && this.shared().counts_jobs()) {
+            // SAFETY: made by `Box::leak` in `new`; nobody refers to it any more.
+            drop(unsafe { Box::from_raw(core.as_ptr()) });
+        }
         // SAFETY: gives back the count taken in `new`.
         unsafe { Arc::decrement_strong_count(shared.as_ptr()) };
     }

@@ -7,7 +7,7 @@ use super::worker::Worker;
 use crate::job::slot::ResultSlot;
 use crate::queue::block::detached;
 use crate::queue::record::RecordId;
-use crate::sync::{IS_MODEL, Ordering};
+use crate::sync::Ordering;
 use std::cell::Cell;
 use std::ptr::{self, NonNull};
 
@@ -19,7 +19,7 @@ pub(crate) struct Running {
     pub(crate) job: *mut ResultSlot,
     /// Its record, or 0.
     pub(crate) record: RecordId,
-    /// Where the function's jobs are counted; null in models, and when nothing runs.
+    /// Where the function's jobs are counted; null when nothing runs, and in models that do not count.
     tally: *const Tally<Core>,
 }
 
@@ -64,7 +64,8 @@ impl Worker {
 
     pub(super) fn set_running(&self, mut running: Running) {
         // SAFETY: runs, or is about to, and so is not freed.
-        if !IS_MODEL && let Some(function) = unsafe { running.function.as_ref() } {
+        let function = unsafe { running.function.as_ref() };
+        if let Some(function) = function.filter(|_| self.shared.counts_jobs()) {
             running.tally = self.me().tallies.of(function);
         }
         self.running.set(running);
@@ -130,9 +131,6 @@ impl Worker {
 
     #[inline(always)]
     pub(super) fn tally(&self) -> Option<&Tally<Core>> {
-        if IS_MODEL {
-            return None;
-        }
         // SAFETY: a place of this worker's own.
         unsafe { self.running.get().tally.as_ref() }
     }

@@ -24,19 +24,14 @@ use crate::queue::priority::Priority;
 use crate::queue::record::{Listener, Record, RecordId, Terms};
 use crate::queue::update::Audience;
 use crate::quiet::quietly;
-use crate::sync::{Condvar, Mutex, MutexGuard, fence_heavy, fence_light};
+use crate::sync::{Mutex, MutexGuard, fence_heavy, fence_light};
 use std::marker::PhantomData;
 use std::ptr::NonNull;
-use std::time::{Duration, Instant};
-
-/// How often a submit that waits for room looks whether jobs were cancelled.
-const LOOK_FOR_CANCELS: Duration = Duration::from_millis(5);
+use std::time::Instant;
 
 /// The queue of a managed function, with jobs stored as `S`.
 pub(crate) struct Managed<S> {
     inner: Mutex<Inner<S>>,
-    /// There is room, or never again.
-    room: Condvar,
 }
 
 struct Inner<S> {
@@ -77,7 +72,7 @@ impl<S> Managed<S> {
             swept: None,
             left: Ends::new(),
         };
-        Managed { inner: Mutex::new(inner), room: Condvar::new() }
+        Managed { inner: Mutex::new(inner) }
     }
 }
 
@@ -145,7 +140,7 @@ impl<'c, S: Stored> Desk<'c, S> {
         };
         drop(inner);
         if is_waited_for {
-            self.managed.room.notify_all();
+            origin::tell_of_room(self.core.origin());
         }
         if let Some(due) = due {
             self.core.shared().timer.arm(self.core, due);
@@ -191,6 +186,8 @@ impl<'c, S: Stored> Desk<'c, S> {
             entry.again = try_clone(clone, &entry.stored);
             inner = self.enter();
         }
+        // Set once others know that this one waits: whatever makes room from then on wakes it.
+        let mut expected = None;
         let made = loop {
             let state = &mut inner.state;
             if !state.is_closed() && state.join(&mut terms, entry.listener(), &mut ends) {
@@ -200,19 +197,29 @@ impl<'c, S: Stored> Desk<'c, S> {
                 return Ok(());
             }
             let cancels = origin::cancels(self.core.origin());
-            let has_ended = cancels.is_none() || inner.swept != cancels || inner.state.has_gone();
+            let has_ended = inner.swept != Some(cancels) || inner.state.has_gone();
             if has_ended && !inner.state.has_room(priority) {
                 // What was cancelled takes no room.
                 inner.state.sweep(&mut ends);
-                inner.swept = cancels;
+                inner.swept = Some(cancels);
             }
             match inner.state.make_room(priority, &mut ends) {
-                Err(NoRoom::Wait) if may_wait => {
-                    inner.waiting += 1;
-                    // Cancels make room, too, and tell nobody here.
-                    self.managed.room.wait_until(&mut inner, Instant::now() + LOOK_FOR_CANCELS);
-                    inner.waiting -= 1;
+                Err(NoRoom::Wait) if may_wait && !ends.is_empty() => {
+                    // Told before the wait, which may be long: until then what was taken out counts as cancelled, and is kept.
+                    self.leave(inner, std::mem::replace(&mut ends, Ends::new()));
+                    inner = self.enter();
                 }
+                Err(NoRoom::Wait) if may_wait => match expected.take() {
+                    // Another look: cancels, which make room, too, come without the lock.
+                    None => expected = Some(origin::expect_room(self.core.origin())),
+                    Some(expected) => {
+                        inner.waiting += 1;
+                        drop(inner);
+                        origin::await_room(self.core.origin(), expected);
+                        inner = self.enter();
+                        inner.waiting -= 1;
+                    }
+                },
                 made => break made,
             }
         };
@@ -233,10 +240,15 @@ impl<'c, S: Stored> Desk<'c, S> {
         self.start_in(self.enter(), priority)
     }
 
-    /// The same for who has just ended one: that is over first.
+    /// The same for who has just ended one: that is over first. `None`, too, when a more urgent one may start now: a cap may have
+    /// kept its ready bit from being set until here.
     pub(crate) fn start_next(self, priority: Priority) -> Option<Entry<S>> {
         let mut inner = self.enter();
         inner.state.ended();
+        if Priority::ALL[..priority.index()].iter().any(|urgent| inner.state.may_start(*urgent)) {
+            self.leave(inner, Ends::new());
+            return None;
+        }
         self.start_in(inner, priority)
     }
 
@@ -526,9 +538,12 @@ impl<S: Stored, R> Kept<S, R> {
         }
         // The rest waits for whoever comes next: this runs no other code.
         let wakes = desk.show(&mut inner) && core.flags() & PULLED == 0;
+        let is_waited_for = inner.waiting > 0;
         inner.left.append(&mut ends);
         drop(inner);
-        desk.managed.room.notify_all();
+        if is_waited_for {
+            origin::tell_of_room(core.origin());
+        }
         if wakes {
             // SAFETY: the vtable was made for this core.
             unsafe { (core.vtable.announce)(core) };

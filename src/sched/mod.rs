@@ -11,6 +11,9 @@ pub(crate) mod idle;
 // Without the feature nobody lends.
 #[cfg_attr(not(feature = "rayon"), allow(dead_code))]
 pub(crate) mod lent;
+#[cfg(any(feature = "rayon", layshaft_loom, layshaft_shuttle))]
+#[cfg_attr(not(feature = "rayon"), allow(dead_code))]
+pub(crate) mod loan;
 pub(crate) mod look;
 pub(crate) mod managed;
 pub(crate) mod nested;

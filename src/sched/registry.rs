@@ -56,6 +56,9 @@ pub(crate) struct Shared {
     pages: Box<[AtomicPtr<Page>]>,
     names: Mutex<Names>,
     classes: Mutex<Vec<NonNull<Class>>>,
+    /// Model checker only: jobs are counted, which makes many more schedules.
+    #[cfg(any(layshaft_loom, layshaft_shuttle))]
+    pub(crate) is_counting: bool,
 }
 
 type Page = [AtomicPtr<Core>; PAGE];
@@ -138,6 +141,8 @@ impl Shared {
                 closed: false,
             }),
             classes: Mutex::new(Vec::new()),
+            #[cfg(any(layshaft_loom, layshaft_shuttle))]
+            is_counting: false,
         }
     }
 
@@ -337,6 +342,15 @@ impl Shared {
     #[inline(always)]
     pub(crate) fn seats(&self) -> &[WorkerShared] {
         &self.workers[..self.spares.used()]
+    }
+
+    /// Whether workers count what they run: always, but for most models.
+    #[inline(always)]
+    pub(crate) fn counts_jobs(&self) -> bool {
+        #[cfg(any(layshaft_loom, layshaft_shuttle))]
+        return self.is_counting;
+        #[cfg(not(any(layshaft_loom, layshaft_shuttle)))]
+        true
     }
 
     /// Whether removed functions are kept until workers have let go of them.

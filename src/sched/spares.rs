@@ -152,7 +152,7 @@ impl Spares {
     }
 
     /// How many threads run jobs or could, and how many are blocked inside a job.
-    pub(super) fn running_and_blocked(&self) -> (usize, usize) {
+    pub(crate) fn running_and_blocked(&self) -> (usize, usize) {
         let crew = self.crew.lock();
         (crew.running, crew.blocked)
     }

@@ -235,6 +235,8 @@ impl<F: Counted> Tallies<F> {
         }))
     }
 
+    // In models there is one.
+    #[cfg_attr(any(layshaft_loom, layshaft_shuttle), allow(clippy::modulo_one))]
     fn place(&self, function: &F) -> &Tally<F> {
         &self.0[function.number() % PLACES]
     }

@@ -14,7 +14,7 @@ use super::tally::Round;
 use crate::queue::block::Header;
 use crate::queue::pool::Link;
 use crate::queue::priority::Priority;
-use crate::sync::{IS_MODEL, Ordering, fence_full, fence_light, local, spin_loop, yield_now};
+use crate::sync::{Ordering, fence_full, fence_light, local, spin_loop, yield_now};
 use std::cell::{Cell, RefCell, UnsafeCell};
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -196,10 +196,7 @@ impl Worker {
 
     /// Runs something: `false` when there was nothing.
     fn step(&self) -> bool {
-        if !IS_MODEL && self.shared.has_retired() {
-            self.turn_out();
-        }
-        self.tick();
+        self.between_jobs();
         if self.shared.spares.has_surplus() {
             // To stand by it must have nothing of its own left.
             return self.run_nested(NESTED_ROUND);
@@ -548,6 +545,15 @@ impl Worker {
 
     // Epochs.
 
+    /// Refers to no function that is on its way out, and says so.
+    #[inline(always)]
+    pub(crate) fn between_jobs(&self) {
+        if self.shared.counts_jobs() && self.shared.has_retired() {
+            self.turn_out();
+        }
+        self.tick();
+    }
+
     /// A point between two jobs: this worker refers to no function that it found before.
     #[inline(always)]
     pub(super) fn tick(&self) {
@@ -565,12 +571,12 @@ impl Worker {
         if !self.running.get().function.is_null() {
             self.set_running(Running::NOTHING);
         }
-        if !IS_MODEL {
+        if self.shared.counts_jobs() {
             self.me().tallies.turn_out();
         }
     }
 
-    pub(super) fn mark_parked(&self) {
+    pub(crate) fn mark_parked(&self) {
         self.turn_out();
         let epoch = &self.me().epoch;
         // Ordering: Relaxed, one writer.

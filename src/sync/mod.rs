@@ -19,6 +19,11 @@ mod model;
 #[cfg(any(layshaft_loom, layshaft_shuttle))]
 pub(crate) use model::*;
 
+#[cfg(feature = "gearman")]
+mod sockets;
+#[cfg(feature = "gearman")]
+pub(crate) use sockets::deepen_backlog;
+
 pub(crate) use std::sync::atomic::Ordering;
 
 /// Whether a checker runs this: then capacities are as small as they can be, and nobody spins long.

@@ -61,7 +61,8 @@ fn is_weakened(site: &Location<'_>) -> bool {
 /// Writes the sites that are reached to the file that `LAYSHAFT_SITES` names.
 fn note(site: &Location<'_>) {
     use std::io::Write;
-    static SEEN: OnceLock<Option<StdMutex<(HashSet<(usize, u32, u32)>, std::fs::File)>>> = OnceLock::new();
+    type Seen = (HashSet<(usize, u32, u32)>, std::fs::File);
+    static SEEN: OnceLock<Option<StdMutex<Seen>>> = OnceLock::new();
     let seen = SEEN.get_or_init(|| {
         let path = std::env::var_os("LAYSHAFT_SITES")?;
         let file = std::fs::OpenOptions::new().create(true).append(true).open(path).ok()?;

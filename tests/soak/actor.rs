@@ -2,9 +2,7 @@
 
 use crate::common::rng::{Rng, jitter};
 use crate::common::wake::CountingWaker;
-use crate::ledger::{
-    ACCEPTED, Arg, CANCELLED, DELAYED, GIVEN_UP, HANDLE, Kind, RETURNED, Reply, TIMED, UNIQUE, WISHED,
-};
+use crate::ledger::{ACCEPTED, Arg, CANCELLED, DELAYED, GIVEN_UP, HANDLE, Kind, RETURNED, Reply, TIMED, WISHED};
 use crate::round::{Kept, Round, Set, Slot};
 use layshaft::{CallError, Completer, Engine, Limits, Overflow, Priority, Pulled, Retry, SubmitError, WaitError};
 use std::future::Future;
@@ -40,7 +38,7 @@ impl<const N: usize> Round<N> {
         self.ledger.args(1, slot.kind, facts, depth).pop()
     }
 
-    fn refused(&self, slot: &Slot<N>, error: SubmitError<Arg<N>>) {
+    pub(crate) fn refused(&self, slot: &Slot<N>, error: SubmitError<Arg<N>>) {
         let is_right = if error.is_full() { slot.kind.is_limited() } else { slot.function.is_closed() };
         self.ledger.check(is_right, || format!("{error} ({:?})", slot.kind));
         error.into_arg().hand_back();
@@ -91,8 +89,14 @@ impl<const N: usize> Round<N> {
             return job;
         }
         if !is_plain && rng.one_in(3) {
-            self.ledger.note(id, UNIQUE);
-            job = job.unique([rng.below(4) as u8]);
+            if rng.one_in(2) {
+                self.ledger.note_whole_key::<N>(id);
+                job = job.unique_argument();
+            } else {
+                let key = rng.below(4) as u8;
+                self.ledger.note_key(id, 1 + u32::from(key));
+                job = job.unique([key]);
+            }
         }
         if rng.one_in(8) {
             self.ledger.note(id, TIMED);
@@ -215,7 +219,7 @@ impl<const N: usize> Actor<N> {
         let round = Arc::clone(&self.round);
         let slot = round.pick(&mut self.rng);
         let depth = self.rng.below(3) as u8;
-        match self.rng.below(44) {
+        match self.rng.below(46) {
             0..=5 => round.send(&mut self.rng, &slot, depth),
             6..=11 => {
                 let kept = round.submit(&mut self.rng, &slot, depth, false);
@@ -241,6 +245,8 @@ impl<const N: usize> Actor<N> {
             36 | 40 => self.ask(engine),
             41 => self.borrow(engine),
             42 => self.as_they_come(),
+            44 => self.in_order(),
+            45 => self.lend(engine),
             _ => {
                 if let Some(at) = self.pick_kept() {
                     round.detach(self.kept.swap_remove(at));
@@ -257,7 +263,7 @@ impl<const N: usize> Actor<N> {
     }
 
     fn call(&mut self, slot: &Slot<N>, depth: u8) {
-        if slot.kind != Kind::Plain {
+        if !matches!(slot.kind, Kind::Plain | Kind::Ordered) {
             return;
         }
         let Some(arg) = self.round.arg(slot, HANDLE, depth) else { return };

@@ -42,11 +42,20 @@ pub(crate) enum Kind {
     Remote,
     RemoteLimited,
     RemoteRetrying,
+    /// Starts one job at a time, in the order of the submits, also of those by jobs.
+    Ordered,
 }
 
 impl Kind {
-    const ALL: [Kind; 6] =
-        [Kind::Plain, Kind::Limited, Kind::Retrying, Kind::Remote, Kind::RemoteLimited, Kind::RemoteRetrying];
+    const ALL: [Kind; 7] = [
+        Kind::Plain,
+        Kind::Limited,
+        Kind::Retrying,
+        Kind::Remote,
+        Kind::RemoteLimited,
+        Kind::RemoteRetrying,
+        Kind::Ordered,
+    ];
 
     fn of(facts: u32) -> Kind {
         Kind::ALL[(facts & 7) as usize]
@@ -57,7 +66,7 @@ impl Kind {
     }
 
     pub(crate) fn is_limited(self) -> bool {
-        !matches!(self, Kind::Plain | Kind::Remote)
+        !matches!(self, Kind::Plain | Kind::Remote | Kind::Ordered)
     }
 
     pub(crate) fn retries(self) -> bool {
@@ -82,6 +91,8 @@ struct Job {
     /// How often its argument was dropped without that.
     unrun: AtomicU32,
     end: AtomicU8,
+    /// Which key it has, if it has one.
+    key: AtomicU32,
 }
 
 pub(crate) struct Ledger {
@@ -101,9 +112,11 @@ pub(crate) struct Arg<const N: usize> {
     /// It was started, or handed back.
     is_used: bool,
     is_clone: bool,
+    /// Its place among others that must start in this order.
+    turn: Option<(Arc<AtomicUsize>, usize)>,
     ledger: Arc<Ledger>,
     _token: Token,
-    _pad: [u8; N],
+    payload: [u8; N],
 }
 
 pub(crate) struct Reply {
@@ -127,7 +140,16 @@ impl Clone for Reply {
 impl<const N: usize> Arg<N> {
     pub(crate) fn start(&mut self) {
         self.is_used = true;
+        if let Some((last, turn)) = &self.turn {
+            let before = last.swap(*turn, SeqCst);
+            self.ledger.check(before < *turn, || format!("job {} started after one that came later", self.id));
+        }
         self.ledger.jobs[self.id].runs.fetch_add(1, SeqCst);
+    }
+
+    /// Must start after those with a lower turn.
+    pub(crate) fn take_turn(&mut self, last: &Arc<AtomicUsize>, turn: usize) {
+        self.turn = Some((Arc::clone(last), turn));
     }
 
     /// It came back from a submit.
@@ -140,7 +162,14 @@ impl<const N: usize> Arg<N> {
 impl<const N: usize> Clone for Arg<N> {
     fn clone(&self) -> Self {
         let (ledger, token) = (Arc::clone(&self.ledger), self.ledger.live.token());
-        Arg { ledger, is_used: false, is_clone: true, _token: token, ..*self }
+        Arg { ledger, is_used: false, is_clone: true, turn: None, _token: token, ..*self }
+    }
+}
+
+/// The key of jobs that are unique by their argument: one of three.
+impl<const N: usize> AsRef<[u8]> for Arg<N> {
+    fn as_ref(&self) -> &[u8] {
+        &self.payload
     }
 }
 
@@ -150,6 +179,10 @@ impl<const N: usize> Drop for Arg<N> {
             self.ledger.jobs[self.id].unrun.fetch_add(1, SeqCst);
         }
     }
+}
+
+fn whole_key(id: usize) -> usize {
+    id % 3
 }
 
 impl Ledger {
@@ -176,13 +209,25 @@ impl Ledger {
         let make = |id: usize| {
             self.note(id, kind as u32 | facts);
             let (ledger, token) = (Arc::clone(self), self.live.token());
-            Arg { id, depth, is_used: false, is_clone: false, ledger, _token: token, _pad: [0; N] }
+            let payload = [whole_key(id) as u8; N];
+            Arg { id, depth, is_used: false, is_clone: false, turn: None, ledger, _token: token, payload }
         };
         (first..(first + count).min(MOST_JOBS)).map(make).collect()
     }
 
     pub(crate) fn note(&self, id: usize, fact: u32) -> u32 {
         self.jobs[id].facts.fetch_or(fact, SeqCst) | fact
+    }
+
+    /// The job has a key: a number that no other key has.
+    pub(crate) fn note_key(&self, id: usize, key: u32) {
+        self.note(id, UNIQUE);
+        self.jobs[id].key.store(key, SeqCst);
+    }
+
+    /// The same, when the whole argument is the key. One without bytes is like all others.
+    pub(crate) fn note_whole_key<const N: usize>(&self, id: usize) {
+        self.note_key(id, if N == 0 { 100 } else { 100 + whole_key(id) as u32 });
     }
 
     /// Not a panic: in a body it would be just another failed job.
@@ -202,8 +247,9 @@ impl Ledger {
             Ok(reply) => {
                 let facts = self.jobs[id].facts.load(SeqCst);
                 let of = self.jobs[reply.id].facts.load(SeqCst);
-                let same_kind = of & 7 == facts & 7 && of & facts & UNIQUE != 0;
-                let is_own = reply.id == id || same_kind;
+                let key = |id: usize| self.jobs[id].key.load(SeqCst);
+                let same_key = of & 7 == facts & 7 && of & facts & UNIQUE != 0 && key(id) == key(reply.id);
+                let is_own = reply.id == id || same_key;
                 self.check(is_own && of & RETURNED != 0, || format!("job {id} gave the result of job {}", reply.id));
                 VALUE
             }

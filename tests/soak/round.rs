@@ -15,7 +15,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 const THREADS: usize = 8;
-const WORKERS: usize = 3;
+pub(crate) const WORKERS: usize = 3;
 
 pub(crate) type Fun<const N: usize> = Function<Arg<N>, Reply>;
 pub(crate) type Set<const N: usize> = ConsumerSet<Arg<N>, Reply>;
@@ -72,7 +72,12 @@ impl<const N: usize> Round<N> {
         } else {
             engine.function(&name, move |arg: Arg<N>| shared.body(arg))
         };
-        let slot = Slot { function: made.ok()?, kind };
+        let mut function = made.ok()?;
+        if kind == Kind::Ordered {
+            function = function.ordered();
+            function.set_limits(Limits::new().concurrency(1));
+        }
+        let slot = Slot { function, kind };
         self.every.lock().push(slot.clone());
         Some(slot)
     }
@@ -107,6 +112,9 @@ impl<const N: usize> Round<N> {
         }
         for _ in 0..if arg.depth > 0 { rng.below(4) } else { 0 } {
             self.nested(&mut rng, arg.depth - 1);
+        }
+        if rng.one_in(32) {
+            self.lend(&mut rng, &layshaft::current().unwrap().engine(), 1);
         }
         if rng.one_in(16) {
             ledger.note(id, PANICKED);
@@ -173,10 +181,10 @@ pub(crate) fn run<const N: usize>(seed: u64) -> (usize, usize) {
     let engine = engine(WORKERS);
     let sweeper = engine.consumer_set();
     let kinds: &[Kind] = if round.is_simple {
-        &[Kind::Plain, Kind::Plain, Kind::Plain, Kind::Remote, Kind::Remote]
+        &[Kind::Plain, Kind::Plain, Kind::Ordered, Kind::Remote, Kind::Remote]
     } else {
-        use Kind::{Limited, Plain, Remote, RemoteLimited, RemoteRetrying, Retrying};
-        &[Plain, Plain, Limited, Retrying, Remote, RemoteLimited, RemoteRetrying]
+        use Kind::{Limited, Ordered, Plain, Remote, RemoteLimited, RemoteRetrying, Retrying};
+        &[Plain, Plain, Ordered, Limited, Retrying, Remote, RemoteLimited, RemoteRetrying]
     };
     let slots = kinds.iter().enumerate().map(|(at, kind)| round.register(&engine, at, *kind).unwrap()).collect();
     *round.slots.lock() = slots;

@@ -2,6 +2,7 @@
 
 use super::driver::{Arg, Driver, Reply, pick};
 use super::reference::{State, result};
+use super::started::Attempt;
 use crate::common::wake::CountingWaker;
 use layshaft::{Completer, ConsumerSet, Engine, Function};
 use std::sync::Arc;
@@ -68,45 +69,45 @@ impl Driver {
         let expected = self.model.pull(&set.members, &mut set.cursor);
         let pulled = set.set.try_next();
         let id = pulled.as_ref().map(|pulled| pulled.arg().id);
-        assert_eq!(id, expected.map(|job| self.model.jobs[job].id), "the job that was pulled");
-        let (Some(pulled), Some(job)) = (pulled, expected) else { return false };
-        let of = &self.model.jobs[job];
+        assert_eq!(id, expected.map(|attempt| self.model.jobs[attempt.job].id), "the job that was pulled");
+        let (Some(pulled), Some(attempt)) = (pulled, expected) else { return false };
+        let of = &self.model.jobs[attempt.job];
         assert_eq!((pulled.function(), pulled.priority()), (self.functions[of.function].name(), of.terms.priority));
-        self.pulled.push((pulled, job));
+        self.pulled.push((pulled, attempt));
         true
     }
 
     pub(super) fn put_back(&mut self, at: usize) {
         let Some(at) = pick(&self.pulled, at) else { return };
-        let (pulled, job) = self.pulled.swap_remove(at);
+        let (pulled, attempt) = self.pulled.swap_remove(at);
         pulled.put_back();
-        self.model.put_back(job);
+        self.model.put_back(attempt);
     }
 
-    fn take(&mut self, at: usize) -> Option<(Arg, Completer<Reply>, usize)> {
+    fn take(&mut self, at: usize) -> Option<(Arg, Completer<Reply>, Attempt)> {
         let at = pick(&self.pulled, at)?;
-        let (pulled, job) = self.pulled.swap_remove(at);
+        let (pulled, attempt) = self.pulled.swap_remove(at);
         let (arg, completer) = pulled.take();
-        assert_eq!(completer.is_cancelled(), self.model.is_cancel_asked(job));
-        Some((arg, completer, job))
+        assert_eq!(completer.is_cancelled(), self.model.is_unwanted(attempt), "nobody wants the result");
+        Some((arg, completer, attempt))
     }
 
     pub(super) fn complete(&mut self, at: usize) {
-        let Some((arg, completer, job)) = self.take(at) else { return };
+        let Some((arg, completer, attempt)) = self.take(at) else { return };
         completer.complete(Reply::new(result(arg.n), &self.live));
-        self.model.finish(job, State::Value);
+        self.model.finish(attempt, State::Value);
     }
 
     pub(super) fn fail(&mut self, at: usize) {
-        let Some((_, completer, job)) = self.take(at) else { return };
+        let Some((_, completer, attempt)) = self.take(at) else { return };
         completer.fail("meant");
-        self.model.finish(job, State::Failed);
+        self.model.finish(attempt, State::Failed);
     }
 
     pub(super) fn lose(&mut self, at: usize) {
-        let Some((_, completer, job)) = self.take(at) else { return };
+        let Some((_, completer, attempt)) = self.take(at) else { return };
         drop(completer);
-        self.model.lose(job);
+        self.model.drop_attempt(attempt);
     }
 
     /// Work and only sleeping members is a lost wake.

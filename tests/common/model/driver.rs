@@ -1,21 +1,23 @@
 //! Applies operations to an engine and to the model, and compares after each.
 
+use super::batches::Batch;
 use super::consumers::Set;
-use super::operation::{Finish, NAMES, Operation, SETS, Terms};
+use super::operation::{Finish, NAMES, Operation, Policy, SETS, Terms};
 use super::reference::{Reference, Refusal, State, result};
 use super::runs::{CHILD_BITS, Log, body};
-use super::started::DEAD;
+use super::started::{Attempt, DEAD};
+use super::waiters::Waiter;
 use crate::common::wake::CountingWaker;
-use crate::common::{Held, Live, Token, engine, outcome, watchdog};
-use layshaft::{Engine, Function, JobError, JobHandle, Pulled, Retry, Submit, SubmitError};
+use crate::common::{Held, Live, PATIENCE, Token, engine, outcome, watchdog};
+use layshaft::{Engine, Function, JobError, JobHandle, Priority, Pulled, Reason, Retry, Submit, SubmitError};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Longer than any run.
-const HOUR: Duration = Duration::from_secs(3600);
+pub(super) const HOUR: Duration = Duration::from_secs(3600);
 
 pub(super) struct Arg {
     pub(super) id: u64,
@@ -76,8 +78,11 @@ pub(super) struct Driver {
     pub(super) sets: Vec<Set>,
     /// A member of every consumer function, which takes what is left at the end.
     pub(super) sweeper: Option<Set>,
-    /// With its number in the model.
-    pub(super) pulled: Vec<(Pulled<Arg, Reply>, usize)>,
+    pub(super) pulled: Vec<(Pulled<Arg, Reply>, Attempt)>,
+    pub(super) batches: Vec<Batch>,
+    pub(super) waiters: Vec<Waiter>,
+    /// Callers that have waited for room.
+    pub(super) waited: u64,
 }
 
 /// Runs `operations` on a fresh engine and ends it.
@@ -86,6 +91,7 @@ pub(crate) fn run(operations: &[Operation], finish: Finish) {
     let mut driver = Driver::new();
     for operation in operations {
         driver.apply(*operation);
+        driver.let_in();
         driver.check();
     }
     driver.finish(finish);
@@ -94,6 +100,15 @@ pub(crate) fn run(operations: &[Operation], finish: Finish) {
 /// Picks by number from what there is.
 pub(super) fn pick<T>(items: &[T], at: usize) -> Option<usize> {
     (!items.is_empty()).then(|| at % items.len())
+}
+
+/// Waits until something holds that another thread brings about and tells nobody; the caller sees whether it does.
+pub(super) fn until(holds: impl Fn() -> bool) {
+    // Less than for what must come: it may be that it never holds.
+    let end = Instant::now() + PATIENCE / 10;
+    while !holds() && Instant::now() < end {
+        std::thread::yield_now();
+    }
 }
 
 impl Driver {
@@ -109,6 +124,9 @@ impl Driver {
             sets: (0..SETS).map(|_| Set::new(&held.engine)).collect(),
             sweeper: Some(Set::new(&held.engine)),
             pulled: Vec::new(),
+            batches: Vec::new(),
+            waiters: Vec::new(),
+            waited: 0,
             held: Some(held),
         }
     }
@@ -127,6 +145,9 @@ impl Driver {
             Operation::Submit { function, n, terms } => self.submit(function, n, terms, true),
             Operation::SendBatch { function, jobs } => self.batch(function, jobs, false),
             Operation::SubmitBatch { function, jobs } => self.batch(function, jobs, true),
+            Operation::Collect { function, jobs } => self.collect(function, jobs),
+            Operation::Next { batch } => self.next(batch),
+            Operation::DropBatch { batch } => self.drop_batch(batch),
             Operation::Cancel { handle } => {
                 if let Some(at) = pick(&self.handles, handle) {
                     assert_eq!(self.handles[at].handle.cancel(), self.model.cancel(self.handles[at].claim));
@@ -141,6 +162,8 @@ impl Driver {
             Operation::Wait { handle } => self.wait(handle),
             Operation::Poll { handle } => self.poll(handle),
             Operation::Run => self.run(),
+            Operation::Borrow { closures } => self.borrow(closures),
+            Operation::Fork => self.fork(),
             Operation::Join { set, function } => self.join(set, function),
             Operation::Leave { set, function } => self.leave(set, function),
             Operation::Park { set } => self.park(set),
@@ -158,6 +181,8 @@ impl Driver {
     fn control(&mut self, operation: Operation) {
         let (Operation::SetLimits { function, .. }
         | Operation::Pause { function }
+        | Operation::PauseUntil { function, .. }
+        | Operation::Elapse { function, .. }
         | Operation::Resume { function }
         | Operation::SetRetry { function, .. }
         | Operation::TakeDead { function, .. }
@@ -174,15 +199,28 @@ impl Driver {
             }
             Operation::Pause { .. } => {
                 function.pause();
-                self.model.pause(index);
+                self.model.pause(index, None);
+            }
+            Operation::PauseUntil { hours, .. } => {
+                function.pause_until(Instant::now() + u32::from(hours) * HOUR);
+                self.model.pause(index, Some(hours));
+                until(|| function.is_paused() == self.model.functions[index].paused);
             }
             Operation::Resume { .. } => {
                 function.resume();
-                self.model.functions[index].paused = false;
+                self.model.resume(index);
             }
-            Operation::SetRetry { attempts, .. } if self.model.functions[index].remote => {
-                function.set_retry((attempts > 0).then(|| Retry::attempts(attempts).keep_dead(DEAD)));
-                self.model.set_retry(index, attempts);
+            // Between the loss and the next attempt a caller might get in, or not.
+            Operation::Elapse { .. } if self.has_waiter(index) && self.model.functions[index].policy.timeouts => {}
+            Operation::Elapse { hours, .. } => {
+                function.fall_due(Instant::now() + u32::from(hours) * HOUR);
+                self.model.fall_due(index, hours);
+            }
+            // Whether a caller that waits has seen it is unknown.
+            Operation::SetRetry { .. } if self.has_waiter(index) => {}
+            Operation::SetRetry { policy, .. } => {
+                function.set_retry(retry(policy));
+                self.model.set_retry(index, policy);
             }
             Operation::TakeDead { at, .. } => {
                 let dead = function.dead();
@@ -194,6 +232,10 @@ impl Driver {
             Operation::RetryDead { at, .. } => {
                 let dead = function.dead();
                 let Some(at) = pick(&dead, at) else { return };
+                let priority = self.model.jobs[self.model.functions[index].dead[at]].terms.priority;
+                if self.model.room_left(index, priority) == 0 {
+                    return;
+                }
                 let job = self.model.functions[index].dead.remove(at);
                 let (id, n) = (self.model.jobs[job].id, self.model.jobs[job].n);
                 let terms = Terms { priority: self.model.jobs[job].terms.priority, ..Terms::default() };
@@ -225,11 +267,11 @@ impl Driver {
     }
 
     /// The id of the next job's argument: jobs that only join have none in the model, which is all right.
-    fn next_id(&self) -> u64 {
+    pub(super) fn next_id(&self) -> u64 {
         (self.model.jobs.len() as u64) << CHILD_BITS
     }
 
-    fn compare_refusal(&self, expected: Result<(), Refusal>, refused: Option<SubmitError<Arg>>, id: u64) {
+    pub(super) fn compare_refusal(&self, expected: Result<(), Refusal>, refused: Option<SubmitError<Arg>>, id: u64) {
         let Some(error) = refused else {
             assert_eq!(expected, Ok(()), "a job was accepted");
             return;
@@ -242,6 +284,9 @@ impl Driver {
         let Some(at) = pick(&self.functions, function) else { return };
         let id = self.next_id();
         let expected = self.model.submit(at, id, n, terms, handle);
+        if expected == Err(Refusal::Wait) {
+            return self.wait_for_room(at, n, terms, handle);
+        }
         let job = with_terms(self.functions[at].job(Arg::new(id, n, &self.live)), terms);
         let refused = if handle {
             job.submit().map(|handle| {
@@ -252,10 +297,30 @@ impl Driver {
             job.send()
         };
         self.compare_refusal(expected.map(|_| ()), refused.err(), id);
+        self.wait_for_the_clock(at);
+    }
+
+    /// What is due at once is the engine's clock's to do.
+    pub(super) fn wait_for_the_clock(&self, at: usize) {
+        let function = &self.functions[at];
+        until(|| function.queued() == self.model.queued(at));
+        for Handle { handle, claim, .. } in &self.handles {
+            let of = &self.model.jobs[self.model.claims[*claim].job];
+            if of.function != at {
+                continue;
+            }
+            until(|| handle.is_finished() == self.model.claims[*claim].end.is_some());
+            let is_delayed =
+                || function.explain_job(handle).reasons().iter().any(|r| matches!(r, Reason::NotBefore { .. }));
+            if of.terms.after == Some(0) {
+                until(|| !is_delayed());
+            }
+        }
     }
 
     fn batch(&mut self, function: usize, jobs: u8, handles: bool) {
         let Some(at) = pick(&self.functions, function) else { return };
+        let jobs = jobs.min(self.model.room_left(at, Priority::Normal));
         let (mut args, mut claims, mut is_open) = (Vec::new(), Vec::new(), true);
         let mut refusal = None;
         let first = self.next_id();
@@ -335,6 +400,7 @@ impl Driver {
             Err(JobError::Evicted) => State::Evicted,
             Err(JobError::Failed(_)) => State::Failed,
             Err(JobError::Lost) => State::Lost,
+            Err(JobError::TimedOut) => State::TimedOut,
             Err(other) => panic!("handle {claim} ended with {other}"),
         };
         assert_eq!(Some(state), expected.end, "the end that handle {claim} reports, of job {}", expected.job);
@@ -348,6 +414,10 @@ impl Driver {
         let registered = self.model.names.iter().flatten().count();
         assert_eq!(self.engine().stats().functions, registered + 1, "the gate's function is one more");
         for (at, (function, expected)) in self.functions.iter().zip(&self.model.functions).enumerate() {
+            if self.has_waiter(at) {
+                // It looks for cancelled jobs now and then, and takes them out in several steps.
+                until(|| function.queued() == self.model.queued(at));
+            }
             assert_eq!(function.queued(), self.model.queued(at), "queued jobs of function {at}");
             let is = (function.is_closed(), function.is_paused());
             assert_eq!(is, (expected.closed, expected.paused), "function {at} is closed, is paused");
@@ -361,18 +431,26 @@ impl Driver {
     }
 }
 
-fn with_terms<'f>(mut job: Submit<'f, Arg, Reply>, terms: Terms) -> Submit<'f, Arg, Reply> {
+pub(super) fn with_terms<'f>(mut job: Submit<'f, Arg, Reply>, terms: Terms) -> Submit<'f, Arg, Reply> {
     job = job.priority(terms.priority);
     if let Some(key) = terms.key {
         job = job.unique([key]);
     }
-    if terms.later {
-        job = job.after(HOUR);
+    if let Some(hours) = terms.after {
+        job = job.after(u32::from(hours) * HOUR);
     }
-    if terms.timed {
-        job = job.deadline(HOUR).timeout(HOUR);
+    if let Some(hours) = terms.deadline {
+        job = job.deadline(u32::from(hours) * HOUR);
+    }
+    if let Some(hours) = terms.timeout {
+        job = job.timeout(u32::from(hours) * HOUR);
     }
     job
+}
+
+fn retry(policy: Policy) -> Option<Retry> {
+    let retry = Retry::attempts(policy.attempts).panics(policy.panics).timeouts(policy.timeouts).keep_dead(DEAD);
+    (policy.attempts > 0).then(|| if policy.later { retry.delay(HOUR) } else { retry })
 }
 
 fn name_of(name: usize) -> String {

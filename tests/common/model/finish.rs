@@ -1,6 +1,6 @@
 //! How a run ends.
 
-use super::driver::{Driver, Handle};
+use super::driver::{Driver, Handle, until};
 use super::operation::{Bounds, Finish};
 use super::reference::{Kind, State, kind};
 use crate::common::{Held, PATIENCE, outcome};
@@ -12,6 +12,9 @@ impl Driver {
         while !self.pulled.is_empty() {
             self.lose(0);
         }
+        if finish != Finish::Discard {
+            self.make_room(|_, _| true);
+        }
         let held = self.held.take().unwrap();
         match finish {
             Finish::Discard => self.discard(&held),
@@ -19,6 +22,7 @@ impl Driver {
             Finish::DrainFor => self.drain(held, Some(Shutdown::DrainFor(PATIENCE))),
             Finish::Drop => self.drain(held, None),
         }
+        self.finish_batches();
         for Handle { handle, claim, wakes } in std::mem::take(&mut self.handles) {
             self.compare(claim, wakes, outcome(handle));
         }
@@ -29,6 +33,8 @@ impl Driver {
         let live = self.live.clone();
         self.owns.iter().for_each(|own| drop(own.lock().unwrap().take()));
         drop(self);
+        // The engine's clock may be the last to hold something.
+        until(|| live.made() == live.dropped());
         live.assert_balanced();
     }
 
@@ -36,11 +42,13 @@ impl Driver {
     fn check_stats(&self, at: usize, stats: &FunctionStats) {
         let jobs = || self.model.jobs.iter().filter(|job| job.function == at);
         let ended = |state| jobs().filter(|job| job.state == state).count() as u64;
-        assert_eq!((stats.queued.total(), stats.running, stats.timed_out), (0, 0, 0), "{stats:?}");
-        let FunctionStats { failed, panicked, cancelled, evicted, lost, coalesced, .. } = *stats;
-        let expected = [State::Failed, State::Panicked, State::Cancelled, State::Evicted, State::Lost].map(ended);
-        assert_eq!([failed, panicked, cancelled, evicted, lost], expected, "{stats:?}");
-        assert_eq!(coalesced, self.model.functions[at].coalesced, "{stats:?}");
+        assert_eq!((stats.queued.total(), stats.running, stats.late), (0, 0, 0), "{stats:?}");
+        let FunctionStats { failed, panicked, cancelled, evicted, lost, timed_out, .. } = *stats;
+        let states = [State::Failed, State::Panicked, State::Cancelled, State::Evicted, State::Lost, State::TimedOut];
+        assert_eq!([failed, panicked, cancelled, evicted, lost, timed_out], states.map(ended), "{stats:?}");
+        let of = &self.model.functions[at];
+        let expected = [of.coalesced, of.refused, of.retried, of.died];
+        assert_eq!([stats.coalesced, stats.refused, stats.retried, stats.dead], expected, "{stats:?}");
         // Where children are no jobs of the model, it does not know how many there were.
         let has_children = jobs().any(|job| matches!(kind(job.n), Kind::Parent(1..)));
         assert!(has_children || stats.done == ended(State::Value), "{stats:?}");
@@ -49,16 +57,22 @@ impl Driver {
     /// With the worker still held, everything queued is cancelled, and nothing runs later.
     fn discard(&mut self, held: &Held) {
         self.model.discard();
-        let drained = std::thread::scope(|scope| {
-            let stopping = scope.spawn(|| held.engine.shutdown(Shutdown::Discard));
-            while self.functions.iter().any(|function| !function.is_closed() || function.queued() > 0) {
-                std::thread::yield_now();
-            }
-            held.open();
-            stopping.join().unwrap()
-        });
+        let discard = || {
+            std::thread::scope(|scope| {
+                let stopping = scope.spawn(|| held.engine.shutdown(Shutdown::Discard));
+                while self.functions.iter().any(|function| !function.is_closed() || function.queued() > 0) {
+                    std::thread::yield_now();
+                }
+                held.open();
+                stopping.join().unwrap()
+            })
+        };
+        let drained = Driver::with_closures(held, discard);
         assert_eq!(drained.discarded, self.model.discarded);
         assert!(held.engine.shutdown(Shutdown::Drain).complete);
+        // Who waited for room is told that there is none any more.
+        self.model.close();
+        self.let_in();
         assert!(self.log.take(0).is_empty(), "a discarded job ran");
     }
 

@@ -8,6 +8,8 @@ pub(crate) const NAMES: usize = 4;
 pub(crate) const SETS: usize = 2;
 /// Keys of unique jobs.
 const KEYS: u8 = 3;
+/// The first of 24 codes of operations that came later.
+pub(crate) const NEW: u8 = 96;
 /// More would only make runs longer.
 const MOST_OPERATIONS: usize = 300;
 
@@ -16,10 +18,36 @@ const MOST_OPERATIONS: usize = 300;
 pub(crate) struct Terms {
     pub(crate) priority: Priority,
     pub(crate) key: Option<u8>,
-    /// Not before an hour has passed: no run lasts that long.
+    /// Not before so many hours have passed: no run lasts one, so they pass when an operation says so. 0 is at once, which is for
+    /// the engine's own clock; likewise below.
+    pub(crate) after: Option<u8>,
+    pub(crate) deadline: Option<u8>,
+    /// Not 0: whether a body or the clock is faster is nobody's to say.
+    pub(crate) timeout: Option<u8>,
+}
+
+impl Terms {
+    pub(crate) fn is_managed(&self) -> bool {
+        self.key.is_some() || [self.after, self.deadline, self.timeout].iter().any(Option::is_some)
+    }
+}
+
+/// When jobs of a function are run again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Policy {
+    /// 0: never.
+    pub(crate) attempts: u32,
+    pub(crate) panics: bool,
+    pub(crate) timeouts: bool,
+    /// An hour after the loss.
     pub(crate) later: bool,
-    /// Within an hour, waiting or running: that changes nothing but how the job is kept.
-    pub(crate) timed: bool,
+}
+
+impl Policy {
+    fn from_bits(bits: u8) -> Policy {
+        let is_set = |bit: u8| bits >> bit & 1 == 1;
+        Policy { attempts: u32::from(bits % 4), panics: is_set(2), timeouts: is_set(3), later: is_set(4) }
+    }
 }
 
 /// Limits of a function.
@@ -60,6 +88,17 @@ pub(crate) enum Operation {
         function: usize,
         jobs: u8,
     },
+    /// A batch whose results are taken as they come.
+    Collect {
+        function: usize,
+        jobs: u8,
+    },
+    Next {
+        batch: usize,
+    },
+    DropBatch {
+        batch: usize,
+    },
     Cancel {
         handle: usize,
     },
@@ -73,6 +112,12 @@ pub(crate) enum Operation {
         handle: usize,
     },
     Run,
+    /// The same, with closures of a scope.
+    Borrow {
+        closures: usize,
+    },
+    /// The same, with a join.
+    Fork,
     Join {
         set: usize,
         function: usize,
@@ -109,13 +154,22 @@ pub(crate) enum Operation {
     Pause {
         function: usize,
     },
+    /// In hours, as in [`Terms`].
+    PauseUntil {
+        function: usize,
+        hours: u8,
+    },
     Resume {
         function: usize,
     },
-    /// Runs lost jobs of a function without a body so often; 0: not again.
+    /// So many hours pass for a function.
+    Elapse {
+        function: usize,
+        hours: u8,
+    },
     SetRetry {
         function: usize,
-        attempts: u32,
+        policy: Policy,
     },
     TakeDead {
         function: usize,
@@ -149,6 +203,7 @@ impl Bounds {
         let overflow = match bits >> 3 & 3 {
             1 => Overflow::EvictNewest,
             2 => Overflow::EvictOldest,
+            3 => Overflow::Block,
             _ => Overflow::Reject,
         };
         let capacity_of = match bits >> 5 & 3 {
@@ -181,6 +236,9 @@ impl Operation {
         if code >= 128 {
             return Operation::managed(code, at, b);
         }
+        if (NEW..NEW + 24).contains(&code) {
+            return Operation::timed(code - NEW, at, b);
+        }
         let name = at % NAMES;
         let terms = Terms { priority: priority(code / 24), ..Terms::default() };
         match code % 24 {
@@ -212,6 +270,7 @@ impl Operation {
     fn managed(code: u8, function: usize, b: u8) -> Operation {
         let terms = Terms { priority: priority(code / 16), ..Terms::default() };
         let keyed = Terms { key: Some(b % KEYS), ..terms };
+        let timed = |terms: Terms| Terms { deadline: Some(3), timeout: Some(3), ..terms };
         match code % 16 {
             0 => Operation::SetLimits { function, bounds: Bounds::from_bits(b, None) },
             n @ 1..=3 => Operation::SetLimits { function, bounds: Bounds::from_bits(b, Some(usize::from(n - 1))) },
@@ -219,15 +278,54 @@ impl Operation {
             5 | 6 => Operation::Resume { function },
             7 | 8 => Operation::Submit { function, n: b, terms: keyed },
             9 => Operation::Send { function, n: b, terms: keyed },
-            10 => Operation::Submit { function, n: b, terms: Terms { later: true, ..terms } },
-            11 if b % 2 == 0 => {
-                Operation::Submit { function, n: b, terms: Terms { later: true, timed: true, ..keyed } }
-            }
-            11 => Operation::Send { function, n: b, terms: Terms { later: true, ..terms } },
-            12 => Operation::Submit { function, n: b, terms: Terms { timed: true, ..terms } },
-            13 => Operation::SetRetry { function, attempts: u32::from(b % 4) },
+            10 => Operation::Submit { function, n: b, terms: Terms { after: Some(1), ..terms } },
+            11 if b % 2 == 0 => Operation::Submit { function, n: b, terms: Terms { after: Some(1), ..timed(keyed) } },
+            11 => Operation::Send { function, n: b, terms: Terms { after: Some(1), ..terms } },
+            12 => Operation::Submit { function, n: b, terms: timed(terms) },
+            13 => Operation::SetRetry { function, policy: Policy::from_bits(b) },
             14 => Operation::TakeDead { function, at: usize::from(b) },
             _ => Operation::RetryDead { function, at: usize::from(b) },
+        }
+    }
+}
+
+/// Times, and what else came later than the corpus.
+impl Operation {
+    fn timed(code: u8, function: usize, b: u8) -> Operation {
+        let terms = Terms { priority: priority(b / 16), ..Terms::default() };
+        let key = Some(b % KEYS);
+        let submit = |terms: Terms| Operation::Submit { function, n: b, terms };
+        let either = |terms: Terms| {
+            if b & 8 == 0 { submit(terms) } else { Operation::Send { function, n: b, terms } }
+        };
+        match code {
+            0 => submit(Terms { after: Some(0), ..terms }),
+            1 => either(Terms { deadline: Some(0), key: key.filter(|_| b & 4 == 0), ..terms }),
+            2 => submit(Terms { after: Some(0), timeout: Some(1), ..terms }),
+            3 => either(Terms { after: Some(1), deadline: Some(3), ..terms }),
+            4 => submit(Terms { after: Some(3), deadline: Some(1), key, ..terms }),
+            5 => either(Terms { deadline: Some(1), ..terms }),
+            6 | 7 => either(Terms { timeout: Some(1), ..terms }),
+            8 => submit(Terms { timeout: Some(1), deadline: Some(3), key, ..terms }),
+            9 => either(Terms { after: Some(1), ..terms }),
+            10..=13 => Operation::Elapse { function, hours: if b % 4 == 0 { 4 } else { 2 } },
+            14 => Operation::PauseUntil { function, hours: [0, 1, 3, 1][usize::from(b % 4)] },
+            15 | 16 => Operation::SetRetry { function, policy: Policy::from_bits(b) },
+            17 | 18 => {
+                let capacity_of = (b & 4 == 0).then(|| (terms.priority, usize::from(b / 8 % 2)));
+                // Without one for all, others still find room.
+                let (capacity, concurrency) = ((b & 4 != 0).then(|| usize::from(b % 4)), None);
+                let overflow = Overflow::Block;
+                Operation::SetLimits {
+                    function,
+                    bounds: Bounds { capacity, capacity_of, overflow, concurrency, drop_abandoned: false },
+                }
+            }
+            19 => Operation::Collect { function, jobs: b % 8 },
+            20 if b % 16 == 0 => Operation::DropBatch { batch: function },
+            23 if b % 2 == 0 => Operation::Borrow { closures: usize::from(b / 2 % 8) },
+            23 => Operation::Fork,
+            _ => Operation::Next { batch: function },
         }
     }
 }

@@ -1,9 +1,10 @@
 //! The sequential model: plain queues, no threads. What limits do to a queue is in [`room`](super::room), what becomes of jobs
-//! that were started in [`started`](super::started).
+//! that were started in [`started`](super::started), and what time does in [`times`](super::times).
 
-use super::operation::{Bounds, NAMES, Terms};
+use super::operation::{Bounds, NAMES, Policy, Terms};
+use super::times::Due;
 use layshaft::Priority;
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 
 /// What a job's body does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,13 +13,36 @@ pub(crate) enum Kind {
     /// Sends this many jobs to its own function.
     Parent(u64),
     Panics,
+    /// Panics until its argument has been run more often than this.
+    Flaky(u32),
+    /// Has so many closures run in a scope, and with 3 another one that panics.
+    Scoped(u32),
+    /// Has two closures run.
+    Joined,
+    /// Two hours pass for its function while it runs.
+    Long,
+}
+
+impl Kind {
+    /// Whether the body panics, the how manieth run of its argument this is.
+    pub(crate) fn panics(self, run: u32) -> bool {
+        match self {
+            Kind::Panics | Kind::Scoped(3) => true,
+            Kind::Flaky(runs) => run <= runs,
+            _ => false,
+        }
+    }
 }
 
 /// The kind is a property of the argument, so that the body knows it too.
 pub(crate) fn kind(n: u8) -> Kind {
     match n % 8 {
         7 => Kind::Panics,
+        6 => Kind::Long,
         5 => Kind::Parent(u64::from(n / 8 % 4)),
+        3 => Kind::Scoped(u32::from(n / 8 % 4)),
+        1 => Kind::Joined,
+        4 => Kind::Flaky(u32::from(n / 8 % 3)),
         _ => Kind::Plain,
     }
 }
@@ -38,6 +62,7 @@ pub(crate) enum State {
     Evicted,
     Failed,
     Lost,
+    TimedOut,
 }
 
 impl State {
@@ -51,6 +76,8 @@ pub(crate) struct Claim {
     pub(crate) job: usize,
     /// What it reports.
     pub(crate) end: Option<State>,
+    /// Which end of the run that was, from 1.
+    pub(crate) order: u64,
     /// A cancel was refused.
     pub(crate) wished: bool,
     pub(crate) dropped: bool,
@@ -68,8 +95,11 @@ pub(crate) struct Job {
     /// There is a clone of its argument.
     pub(crate) retries: bool,
     pub(crate) attempts: u32,
-    /// Counts as running.
-    pub(crate) counts: bool,
+    /// When it may start, if that is later.
+    pub(crate) at: Option<Due>,
+    pub(crate) deadline: Option<Due>,
+    /// When its run takes too long.
+    pub(crate) run_until: Option<Due>,
 }
 
 #[derive(Default)]
@@ -80,11 +110,18 @@ pub(crate) struct Function {
     pub(crate) ending: bool,
     pub(crate) managed: bool,
     pub(crate) paused: bool,
+    /// When it is no longer.
+    pub(crate) resume_at: Option<Due>,
     pub(crate) bounds: Bounds,
-    pub(crate) attempts: u32,
+    pub(crate) policy: Policy,
     pub(crate) running: usize,
     /// Submits that joined another job.
     pub(crate) coalesced: u64,
+    pub(crate) refused: u64,
+    /// Attempts that another one followed.
+    pub(crate) retried: u64,
+    /// Jobs that were put on the dead list.
+    pub(crate) died: u64,
     /// Indices of jobs, first to start in front.
     pub(crate) queue: VecDeque<usize>,
     pub(crate) delayed: Vec<usize>,
@@ -96,6 +133,8 @@ pub(crate) struct Function {
 pub(crate) enum Refusal {
     Closed,
     Full,
+    /// There may be room later: the caller waits.
+    Wait,
 }
 
 #[derive(Default)]
@@ -108,6 +147,12 @@ pub(crate) struct Reference {
     pub(crate) panicked: u64,
     /// Jobs that the end of a function or of the engine cancelled.
     pub(crate) discarded: usize,
+    /// How often a body has run, by the argument's id.
+    pub(crate) runs: HashMap<u64, u32>,
+    /// Ends that handles report, so far.
+    pub(crate) ends: u64,
+    /// Times so far.
+    pub(crate) times: u64,
 }
 
 impl Reference {
@@ -131,9 +176,17 @@ impl Reference {
 
     /// Nothing may hold up for ever what the function has accepted.
     pub(crate) fn end(&mut self, function: usize) {
-        let function = &mut self.functions[function];
-        (function.ending, function.paused) = (true, false);
-        for job in std::mem::take(&mut function.delayed) {
+        let of = &mut self.functions[function];
+        (of.ending, of.paused, of.resume_at) = (true, false, None);
+        let mut delayed = std::mem::take(&mut of.delayed);
+        delayed.sort_by_key(|job| self.jobs[*job].at);
+        for job in delayed {
+            if self.jobs[job].attempts > 0 {
+                // It has its other attempt now.
+                self.jobs[job].at = None;
+                self.append(job);
+                continue;
+            }
             self.discarded += 1;
             self.settle(job, State::Cancelled);
         }
@@ -153,7 +206,7 @@ impl Reference {
         terms: Terms,
         handle: bool,
     ) -> Result<Option<usize>, Refusal> {
-        self.functions[function].managed |= terms.key.is_some() || terms.later || terms.timed;
+        self.functions[function].managed |= terms.is_managed();
         if self.functions[function].closed {
             return Err(Refusal::Closed);
         }
@@ -162,23 +215,47 @@ impl Reference {
             self.functions[function].coalesced += 1;
             return Ok(handle.then(|| self.claim(job)));
         }
-        self.make_room(function, terms.priority)?;
-        let retries = self.functions[function].attempts > 0;
+        if let Err(why) = self.make_room(function, terms.priority) {
+            self.functions[function].refused += u64::from(why == Refusal::Full);
+            return Err(why);
+        }
+        let retries = self.functions[function].policy.attempts > 0;
         let job = self.jobs.len();
         let (state, sent) = (State::Queued, !handle);
-        self.jobs.push(Job { id, function, n, terms, state, sent, retries, attempts: 0, counts: false });
-        if terms.later {
+        let (at, deadline) = (self.due(terms.after), self.due(terms.deadline));
+        self.jobs.push(Job {
+            id,
+            function,
+            n,
+            terms,
+            state,
+            sent,
+            retries,
+            attempts: 0,
+            at,
+            deadline,
+            run_until: None,
+        });
+        let claim = handle.then(|| self.claim(job));
+        if at.is_some() {
             self.functions[function].delayed.push(job);
         } else {
-            // Behind all of its priority: priorities are ordered most urgent first.
-            let place = self.place(function, |queued| queued > terms.priority);
-            self.functions[function].queue.insert(place, job);
+            self.append(job);
         }
-        Ok(handle.then(|| self.claim(job)))
+        self.fall_due(function, 0);
+        Ok(claim)
+    }
+
+    /// Behind all of its priority.
+    pub(crate) fn append(&mut self, job: usize) {
+        let Job { function, terms, .. } = self.jobs[job];
+        // Priorities are ordered most urgent first.
+        let place = self.place(function, |queued| queued > terms.priority);
+        self.functions[function].queue.insert(place, job);
     }
 
     fn claim(&mut self, job: usize) -> usize {
-        self.claims.push(Claim { job, end: None, wished: false, dropped: false });
+        self.claims.push(Claim { job, end: None, order: 0, wished: false, dropped: false });
         self.claims.len() - 1
     }
 
@@ -203,7 +280,10 @@ impl Reference {
     pub(crate) fn settle(&mut self, job: usize, end: State) {
         self.jobs[job].state = end;
         let listeners = self.claims.iter_mut().filter(|claim| claim.job == job && claim.end.is_none());
-        listeners.for_each(|claim| claim.end = Some(end));
+        for claim in listeners {
+            self.ends += 1;
+            (claim.end, claim.order) = (Some(end), self.ends);
+        }
     }
 
     /// True when the job will not run, as far as this handle is concerned.
@@ -224,7 +304,7 @@ impl Reference {
     }
 
     /// Out of its queue.
-    fn take_out(&mut self, job: usize) {
+    pub(crate) fn take_out(&mut self, job: usize) {
         let function = &mut self.functions[self.jobs[job].function];
         function.queue.retain(|queued| *queued != job);
         function.delayed.retain(|queued| *queued != job);
@@ -233,7 +313,8 @@ impl Reference {
     /// Cancels everything queued.
     pub(crate) fn discard(&mut self) {
         for function in 0..self.functions.len() {
-            for job in std::mem::take(&mut self.functions[function].queue) {
+            let of = &mut self.functions[function];
+            for job in std::mem::take(&mut of.queue).into_iter().chain(std::mem::take(&mut of.delayed)) {
                 self.discarded += 1;
                 self.settle(job, State::Cancelled);
             }

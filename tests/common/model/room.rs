@@ -1,6 +1,6 @@
 //! The model's limits: who finds room, who makes it, and what may start.
 
-use super::operation::Bounds;
+use super::operation::{Bounds, Policy};
 use super::reference::{Reference, Refusal, State};
 use layshaft::{Overflow, Priority};
 use std::collections::VecDeque;
@@ -11,15 +11,23 @@ impl Reference {
         self.functions[function].bounds = bounds;
     }
 
-    pub(crate) fn pause(&mut self, function: usize) {
-        let function = &mut self.functions[function];
-        function.managed = true;
-        function.paused = !function.ending;
+    /// For so many hours, or for good.
+    pub(crate) fn pause(&mut self, function: usize, hours: Option<u8>) {
+        let until = self.due(hours);
+        let of = &mut self.functions[function];
+        of.managed = true;
+        of.paused = !of.ending;
+        of.resume_at = until.filter(|_| of.paused);
+        self.fall_due(function, 0);
     }
 
-    pub(crate) fn set_retry(&mut self, function: usize, attempts: u32) {
+    pub(crate) fn resume(&mut self, function: usize) {
+        (self.functions[function].paused, self.functions[function].resume_at) = (false, None);
+    }
+
+    pub(crate) fn set_retry(&mut self, function: usize, policy: Policy) {
         self.functions[function].managed = true;
-        self.functions[function].attempts = attempts;
+        self.functions[function].policy = policy;
     }
 
     /// Evicts what must go for a job of this priority. All or nothing: a job that is refused evicts nobody.
@@ -44,11 +52,25 @@ impl Reference {
                 Overflow::EvictOldest => left.iter().position(|job| is_of(job, from)),
                 _ => None,
             });
-            gone.extend(left.remove(victim.ok_or(Refusal::Full)?));
+            let refusal = if bounds.overflow == Overflow::Block { Refusal::Wait } else { Refusal::Full };
+            gone.extend(left.remove(victim.ok_or(refusal)?));
         }
         self.functions[function].queue = left;
         gone.into_iter().for_each(|job| self.settle(job, State::Evicted));
         Ok(())
+    }
+
+    /// How many jobs of a priority find room before a caller has to wait: as many as there may be when none ever does.
+    pub(crate) fn room_left(&self, function: usize, priority: Priority) -> u8 {
+        let of = &self.functions[function];
+        if of.bounds.overflow != Overflow::Block || of.closed {
+            return u8::MAX;
+        }
+        let queued = || of.queue.iter().chain(&of.delayed).map(|job| self.jobs[*job].terms.priority);
+        let all = of.bounds.capacity.map(|most| most.saturating_sub(queued().count()));
+        let same = of.bounds.capacity_of.filter(|(of, _)| *of == priority);
+        let same = same.map(|(_, most)| most.saturating_sub(queued().filter(|p| *p == priority).count()));
+        [all, same].into_iter().flatten().min().map_or(u8::MAX, |left| left.min(255) as u8)
     }
 
     /// Whether one more job may start.
@@ -69,7 +91,9 @@ impl Reference {
                 self.settle(job, State::Cancelled);
                 continue;
             }
-            self.jobs[job].attempts += 1;
+            let run_until = self.due(self.jobs[job].terms.timeout);
+            let of = &mut self.jobs[job];
+            (of.attempts, of.state, of.run_until) = (of.attempts + 1, State::Pulled, run_until);
             return Some(job);
         }
         None

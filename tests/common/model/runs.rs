@@ -1,8 +1,11 @@
 //! What workers run, and in which order.
 
-use super::driver::{Arg, Driver, Own, Reply};
-use super::reference::{Kind, kind, result};
+use super::borrows::value;
+use super::driver::{Arg, Driver, HOUR, Own, Reply, until};
+use super::reference::{Kind, kind};
 use crate::common::{Held, Live, PATIENCE};
+use layshaft::Engine;
+use std::collections::HashMap;
 use std::panic::resume_unwind;
 use std::sync::{Condvar, Mutex};
 use std::time::Instant;
@@ -15,12 +18,19 @@ pub(super) const CHILD_BITS: u32 = 8;
 pub(super) struct Log {
     ran: Mutex<Vec<(usize, u64)>>,
     grown: Condvar,
+    /// How often each job ran.
+    runs: Mutex<HashMap<u64, u32>>,
 }
 
 impl Log {
-    fn push(&self, function: usize, id: u64) {
+    /// One more run of a job: the how manieth.
+    fn push(&self, function: usize, id: u64) -> u32 {
+        let mut runs = self.runs.lock().unwrap();
+        let run = runs.entry(id).or_default();
+        *run += 1;
         self.ran.lock().unwrap().push((function, id));
         self.grown.notify_all();
+        *run
     }
 
     /// Takes what ran once there are `count` entries.
@@ -34,17 +44,21 @@ impl Log {
 
 impl Driver {
     pub(super) fn run(&mut self) {
-        let engine = self.held.take().unwrap().release();
+        self.run_with(|_, _| ());
+    }
+
+    /// The same, with `f` called before the worker goes on: it may have it do so earlier.
+    pub(super) fn run_with<T>(&mut self, f: impl FnOnce(&Engine, &Held) -> T) -> T {
+        self.make_room(|driver, function| !driver.model.functions[function].remote);
+        let held = self.held.take().unwrap();
+        let returned = f(&held.engine, &held);
+        let engine = held.release();
         self.expect_runs();
         // Jobs that nobody wants leave no trace when they are met.
-        let until = Instant::now() + PATIENCE;
-        let mut functions = self.functions.iter().enumerate();
-        while !functions.all(|(at, function)| function.queued() == self.model.queued(at)) && Instant::now() < until {
-            std::thread::yield_now();
-            functions = self.functions.iter().enumerate();
-        }
+        until(|| self.functions.iter().enumerate().all(|(at, function)| function.queued() == self.model.queued(at)));
         engine.remove("hold");
         self.held = Some(Held::of(engine));
+        returned
     }
 
     /// Waits for everything that may run and compares the order of the starts.
@@ -82,16 +96,21 @@ impl Driver {
 }
 
 pub(super) fn body(function: usize, arg: Arg, log: &Log, live: &Live, own: &Own) -> Reply {
-    if let Kind::Parent(children) = kind(arg.n) {
-        let own = own.lock().unwrap().clone().expect("it was stored before the first job");
+    let kind = kind(arg.n);
+    let own = || own.lock().unwrap().clone().expect("it was stored before the first job");
+    if let Kind::Parent(children) = kind {
+        let own = own();
         for child in 1..=children {
             // A closed or full function hands it back, which is all right.
             let _ = own.send(Arg::new(arg.id | child, 0, live));
         }
     }
-    log.push(function, arg.id);
-    if kind(arg.n) == Kind::Panics {
+    if kind == Kind::Long {
+        own().fall_due(Instant::now() + 2 * HOUR);
+    }
+    let run = log.push(function, arg.id);
+    if kind.panics(run) && !matches!(kind, Kind::Scoped(_)) {
         resume_unwind(Box::new("meant"));
     }
-    Reply::new(result(arg.n), live)
+    Reply::new(value(kind, arg.n), live)
 }

@@ -1,0 +1,141 @@
+//! Which server gets a job. Plain data: who can be reached, the caller says.
+
+/// Which server gets a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Routing {
+    /// By the hash of its unique key, as the Perl client has it, so that equal keys of all clients meet on one server; a job
+    /// without one as with [`Routing::RoundRobin`]. The default.
+    #[default]
+    UniqueHash,
+    /// One after the other, as often as their weights say.
+    RoundRobin,
+    /// That with the fewest jobs of this client for its weight.
+    FewestJobs,
+}
+
+/// Chooses.
+#[derive(Debug)]
+pub(super) struct Router {
+    routing: Routing,
+    weights: Vec<u32>,
+    /// What each is owed: smooth weighted round robin, which spreads the turns of a heavy server.
+    owed: Vec<i64>,
+}
+
+impl Router {
+    pub(super) fn new(routing: Routing, weights: Vec<u32>) -> Router {
+        Router { routing, owed: vec![0; weights.len()], weights }
+    }
+
+    /// The server for a job with this unique key, of those that `is_usable`; `jobs` says how many each has.
+    pub(super) fn pick(
+        &mut self,
+        key: Option<&[u8]>,
+        is_usable: impl Fn(usize) -> bool,
+        jobs: impl Fn(usize) -> usize,
+    ) -> Option<usize> {
+        let servers = self.weights.len();
+        match (self.routing, key) {
+            (Routing::UniqueHash, Some(key)) => {
+                let first = hash(key) as usize;
+                (0..servers).map(|offset| (first + offset) % servers).find(|i| is_usable(*i))
+            }
+            (Routing::FewestJobs, _) => {
+                // Compared as fractions: a / wa < b / wb.
+                let usable = (0..servers).filter(|i| is_usable(*i));
+                usable.min_by(|a, b| {
+                    let of = |x: usize, y: usize| jobs(x) as u64 * u64::from(self.weights[y]);
+                    of(*a, *b).cmp(&of(*b, *a))
+                })
+            }
+            (Routing::UniqueHash | Routing::RoundRobin, _) => self.turn(is_usable),
+        }
+    }
+
+    fn turn(&mut self, is_usable: impl Fn(usize) -> bool) -> Option<usize> {
+        let mut total = 0;
+        let mut best: Option<usize> = None;
+        for i in (0..self.weights.len()).filter(|i| is_usable(*i)) {
+            let weight = i64::from(self.weights[i]);
+            self.owed[i] += weight;
+            total += weight;
+            if best.is_none_or(|best| self.owed[i] > self.owed[best]) {
+                best = Some(i);
+            }
+        }
+        self.owed[best?] -= total;
+        best
+    }
+}
+
+/// The Perl client's: 15 bits.
+pub(super) fn hash(key: &[u8]) -> u32 {
+    (crc32(key) >> 16) & 0x7fff
+}
+
+/// The checksum of zip, gzip and Ethernet.
+fn crc32(bytes: &[u8]) -> u32 {
+    const TABLE: [u32; 256] = table();
+    !bytes.iter().fold(!0, |crc, byte| TABLE[usize::from((crc as u8) ^ byte)] ^ (crc >> 8))
+}
+
+const fn table() -> [u32; 256] {
+    let mut table = [0; 256];
+    let mut i = 0;
+    while i < 256 {
+        let mut crc = i as u32;
+        let mut bit = 0;
+        while bit < 8 {
+            crc = if crc & 1 == 1 { (crc >> 1) ^ 0xedb8_8320 } else { crc >> 1 };
+            bit += 1;
+        }
+        table[i] = crc;
+        i += 1;
+    }
+    table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn picks(router: &mut Router, key: Option<&[u8]>, usable: &[bool], times: usize) -> Vec<Option<usize>> {
+        (0..times).map(|_| router.pick(key, |i| usable[i], |_| 0)).collect()
+    }
+
+    #[test]
+    fn gw_04_the_hash_is_that_of_the_perl_client() {
+        assert_eq!(crc32(b"123456789"), 0xcbf4_3926);
+        assert_eq!(hash(b"123456789"), 0x4bf4);
+        let mut router = Router::new(Routing::UniqueHash, vec![1; 3]);
+        let home = 0x4bf4 % 3;
+        assert_eq!(router.pick(Some(b"123456789"), |_| true, |_| 0), Some(home));
+        assert_eq!(router.pick(Some(b"123456789"), |i| i != home, |_| 0), Some((home + 1) % 3));
+    }
+
+    #[test]
+    fn cl_18_turns_go_round_and_leave_out_who_is_gone() {
+        let mut router = Router::new(Routing::UniqueHash, vec![1; 3]);
+        let all = picks(&mut router, None, &[true; 3], 6);
+        assert_eq!(all, [0, 1, 2, 0, 1, 2].map(Some));
+        assert_eq!(picks(&mut router, None, &[true, false, true], 4), [0, 2, 0, 2].map(Some));
+        assert_eq!(picks(&mut router, Some(b"key"), &[false; 3], 1), [None]);
+        assert_eq!(picks(&mut router, None, &[false; 3], 1), [None]);
+    }
+
+    #[test]
+    fn cl_20_weights_are_kept_and_spread() {
+        let mut router = Router::new(Routing::RoundRobin, vec![3, 1]);
+        let picked = picks(&mut router, Some(b"key"), &[true; 2], 1000);
+        assert_eq!(picked.iter().filter(|i| **i == Some(0)).count(), 750);
+        assert!(picked.windows(4).all(|turn| turn.contains(&Some(1))));
+    }
+
+    #[test]
+    fn the_fewest_jobs_count_by_weight() {
+        let mut router = Router::new(Routing::FewestJobs, vec![2, 1]);
+        assert_eq!(router.pick(None, |_| true, |i| [5, 3][i]), Some(0));
+        assert_eq!(router.pick(None, |_| true, |i| [7, 3][i]), Some(1));
+    }
+}

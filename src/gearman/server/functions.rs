@@ -1,0 +1,283 @@
+//! The functions of a server: who does their jobs, and how many there are.
+
+use super::keys::{FunctionKey, JobKey};
+use super::local::Local;
+use super::notices::Ticket;
+use super::table::{Known, Table};
+use crate::gearman::text::{self, MaxQueue};
+use crate::{Function, Limits, Priority, RegisterError};
+use hashbrown::HashTable;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Bytes of a name at most: the engine's limit.
+pub(super) const NAME_BYTES: usize = 512;
+/// Tombstones that a queue may have besides as many as it has jobs.
+const TOMBSTONES: usize = 1024;
+
+/// A function.
+pub(super) struct Entry {
+    pub(super) name: Arc<[u8]>,
+    pub(super) target: Target,
+    /// Jobs in the queue, by priority, without tombstones.
+    pub(super) queued: [usize; 3],
+    /// Jobs that wait for their time.
+    pub(super) held: usize,
+    /// Jobs in remote workers' hands.
+    pub(super) running: usize,
+    /// Tickets in the queue whose jobs are over.
+    pub(super) tombstones: usize,
+    /// Connections that can do it.
+    pub(super) workers: usize,
+    /// Live jobs by unique key.
+    pub(super) uniques: HashTable<Known>,
+    /// The engine limits its queue.
+    pub(super) is_limited: bool,
+    pub(super) max_queue: MaxQueue,
+    /// When more sleepers may have to be woken.
+    pub(super) rewake_at: Option<Instant>,
+    pub(super) done: u64,
+    pub(super) failed: u64,
+}
+
+/// Who does its jobs.
+pub(super) enum Target {
+    /// Remote workers, who pull them.
+    Remote(Function<Ticket, ()>),
+    /// This process.
+    Local(Box<dyn Local>),
+}
+
+/// Why there is no function of a name.
+#[derive(Debug)]
+pub(super) enum NoFunction {
+    Empty,
+    Nul,
+    TooLong(usize),
+    TooMany(usize),
+    /// The engine has one of this name that is not served here.
+    Taken,
+    Closed,
+}
+
+impl NoFunction {
+    pub(super) fn code(&self) -> &'static str {
+        match self {
+            NoFunction::Empty | NoFunction::Nul | NoFunction::TooLong(_) => "invalid_args",
+            NoFunction::TooMany(_) | NoFunction::Taken | NoFunction::Closed => "server_error",
+        }
+    }
+
+    pub(super) fn text(&self) -> String {
+        match self {
+            NoFunction::Empty => "the name of the function is empty".into(),
+            NoFunction::Nul => "the name of the function has a NUL".into(),
+            NoFunction::TooLong(bytes) => {
+                format!("the name of the function has {bytes} bytes; {NAME_BYTES} are the most")
+            }
+            NoFunction::TooMany(most) => format!("there are {most} functions already; drop some that nobody needs"),
+            NoFunction::Taken => "the name belongs to a function of the server's process that is not served".into(),
+            NoFunction::Closed => "the server is shutting down".into(),
+        }
+    }
+}
+
+impl Entry {
+    pub(super) fn new(name: Arc<[u8]>, target: Target) -> Entry {
+        Entry {
+            name,
+            target,
+            queued: [0; 3],
+            held: 0,
+            running: 0,
+            tombstones: 0,
+            workers: 0,
+            uniques: HashTable::new(),
+            is_limited: false,
+            max_queue: MaxQueue::All(None),
+            rewake_at: None,
+            done: 0,
+            failed: 0,
+        }
+    }
+
+    /// Queued jobs of each priority, and running ones.
+    pub(super) fn counts(&self) -> ([usize; 3], usize) {
+        match &self.target {
+            Target::Remote(_) => (self.queued, self.running),
+            Target::Local(local) => local.counts(),
+        }
+    }
+
+    /// Jobs of any kind.
+    pub(super) fn total(&self) -> usize {
+        let (queued, running) = self.counts();
+        queued.into_iter().sum::<usize>() + running + self.held
+    }
+
+    /// More tombstones than jobs.
+    pub(super) fn is_crowded(&self) -> bool {
+        self.is_limited || self.tombstones > TOMBSTONES + self.queued.iter().sum::<usize>()
+    }
+}
+
+/// The engine's name of a function: the same, if that is text.
+pub(super) fn engine_name(name: &[u8]) -> String {
+    match std::str::from_utf8(name) {
+        Ok(text) => text.to_owned(),
+        Err(_) => {
+            let is_text = |byte: &u8| byte.is_ascii() && *byte != b'\\';
+            let shown = |byte: u8| if is_text(&byte) { (byte as char).to_string() } else { format!("\\x{byte:02x}") };
+            name.iter().map(|byte| shown(*byte)).collect()
+        }
+    }
+}
+
+impl Table {
+    /// The function of this name, which is made if there is none.
+    pub(super) fn function(&mut self, name: &[u8]) -> Result<FunctionKey, NoFunction> {
+        if let Some(known) = self.names.get(name) {
+            return Ok(*known);
+        }
+        if name.is_empty() {
+            return Err(NoFunction::Empty);
+        }
+        if name.contains(&0) {
+            return Err(NoFunction::Nul);
+        }
+        if name.len() > NAME_BYTES {
+            return Err(NoFunction::TooLong(name.len()));
+        }
+        let most = self.settings.most_functions;
+        if self.functions.len() >= most {
+            return Err(NoFunction::TooMany(most));
+        }
+        let function = match self.engine.consumer::<Ticket, ()>(&engine_name(name)) {
+            Ok(function) => function,
+            Err(RegisterError::Closed) => return Err(NoFunction::Closed),
+            Err(_) => return Err(NoFunction::Taken),
+        };
+        function.set_wakeups(self.settings.wakeups);
+        let mut entry = Entry::new(name.into(), Target::Remote(function));
+        self.settings.max_queue.clone_into(&mut entry.max_queue);
+        Ok(self.add_function(entry))
+    }
+
+    pub(super) fn add_function(&mut self, entry: Entry) -> FunctionKey {
+        let name = Arc::clone(&entry.name);
+        let has_limit = entry.max_queue != MaxQueue::All(None);
+        let max_queue = entry.max_queue;
+        let key = self.functions.insert(entry);
+        self.names.insert(name, key);
+        if has_limit {
+            self.set_max_queue(key, max_queue);
+        }
+        key
+    }
+
+    /// Limits a function's queue.
+    pub(super) fn set_max_queue(&mut self, key: FunctionKey, most: MaxQueue) {
+        let mut limits = Limits::new().overflow(self.settings.overflow);
+        match most {
+            MaxQueue::All(Some(most)) => limits = limits.capacity(most),
+            MaxQueue::All(None) => {}
+            MaxQueue::Each(each) => {
+                for (priority, most) in [Priority::High, Priority::Normal, Priority::Low].into_iter().zip(each) {
+                    if let Some(most) = most {
+                        limits = limits.capacity_of(priority, most);
+                    }
+                }
+            }
+        }
+        let entry = &mut self.functions[key];
+        entry.max_queue = most;
+        match &entry.target {
+            Target::Remote(function) => {
+                entry.is_limited = most != MaxQueue::All(None);
+                function.set_limits(limits);
+            }
+            Target::Local(local) => local.set_limits(limits),
+        }
+    }
+
+    /// Forgets a function, with its jobs.
+    pub(super) fn drop_function(&mut self, key: FunctionKey) {
+        let jobs: Vec<JobKey> = self.jobs.iter().filter(|(_, job)| job.function == key).map(|(job, _)| job).collect();
+        for job in &jobs {
+            self.end(*job, super::table::End::Fail);
+        }
+        let Some(entry) = self.functions.get(key) else { return };
+        if matches!(entry.target, Target::Remote(_)) {
+            // With what is left of its jobs' tickets.
+            if let Target::Remote(function) = &entry.target {
+                let set = self.engine.consumer_set();
+                set.add(function);
+                while let Some(pulled) = set.try_next() {
+                    let (ticket, completer) = pulled.take();
+                    let job = ticket.spend();
+                    completer.complete(());
+                    self.jobs.remove(job);
+                }
+            }
+            self.engine.remove(&engine_name(&entry.name));
+        }
+        if let Some(entry) = self.functions.remove(key) {
+            self.names.remove(&entry.name);
+        }
+    }
+
+    /// All functions, by name.
+    pub(super) fn functions_by_name(&self) -> Vec<FunctionKey> {
+        let mut keys: Vec<FunctionKey> = self.functions.keys().collect();
+        keys.sort_by(|a, b| self.functions[*a].name.cmp(&self.functions[*b].name));
+        keys
+    }
+
+    /// Why a function's jobs do not run, in words.
+    pub(super) fn explain_function(&self, key: FunctionKey) -> String {
+        let entry = &self.functions[key];
+        let shown = String::from_utf8_lossy(&text::escape(&entry.name)).into_owned();
+        let (queued, running) = entry.counts();
+        let queued: usize = queued.into_iter().sum();
+        let mut lines = vec![format!(
+            "{shown}: {queued} queued, {running} running, {} held until their time, {} workers can do it",
+            entry.held, entry.workers
+        )];
+        match &entry.target {
+            Target::Remote(function) => {
+                if entry.workers == 0 {
+                    lines.push(format!("no worker has registered \"{shown}\"{}", self.registered()));
+                } else {
+                    lines.extend(function.explain().to_string().lines().map(str::to_owned));
+                }
+            }
+            Target::Local(local) => lines.extend(local.explain().to_string().lines().map(str::to_owned)),
+        }
+        lines.join("\n")
+    }
+
+    /// Functions that workers can do, for messages.
+    pub(super) fn registered(&self) -> String {
+        let done =
+            self.functions.values().filter(|entry| entry.workers > 0 || matches!(entry.target, Target::Local(_)));
+        let mut names: Vec<String> =
+            done.map(|entry| String::from_utf8_lossy(&text::escape(&entry.name)).into_owned()).collect();
+        names.sort();
+        let more = names.len().saturating_sub(10);
+        names.truncate(10);
+        match (names.is_empty(), more) {
+            (true, _) => "; none has registered anything".to_owned(),
+            (false, 0) => format!("; registered: {}", names.join(", ")),
+            (false, more) => format!("; registered: {}, and {more} more", names.join(", ")),
+        }
+    }
+
+    /// A function of the engine that is served by this process.
+    pub(super) fn serve(&mut self, name: &str, local: Box<dyn Local>) -> Result<(), RegisterError> {
+        if self.names.contains_key(name.as_bytes()) {
+            return Err(RegisterError::NameTaken(name.to_owned()));
+        }
+        self.add_function(Entry::new(name.as_bytes().into(), Target::Local(local)));
+        Ok(())
+    }
+}

@@ -1,0 +1,92 @@
+//! What the threads of a server share.
+
+use super::keys::ConnKey;
+use super::notices::HasTable;
+use super::table::Table;
+use crate::sync::{AtomicU8, Mutex, Ordering};
+use mio::Waker;
+use std::sync::Arc;
+
+/// The server serves.
+pub(super) const SERVING: u8 = 0;
+/// It takes no connections, and gives out no jobs; it ends when no job is in a worker's hands.
+pub(super) const DRAINING: u8 = 1;
+/// Its threads end.
+pub(super) const ENDED: u8 = 2;
+
+pub(super) struct Hub {
+    table: Mutex<Table>,
+    shards: Vec<Link>,
+    phase: AtomicU8,
+}
+
+/// How to reach a shard.
+pub(super) struct Link {
+    pub(super) waker: Arc<Waker>,
+    /// Sockets that it is to serve.
+    pub(super) sockets: Mutex<Vec<super::shard::NewSocket>>,
+}
+
+impl Hub {
+    pub(super) fn new(table: Table, shards: Vec<Link>) -> Hub {
+        Hub { table: Mutex::new(table), shards, phase: AtomicU8::new(SERVING) }
+    }
+
+    /// Does something with the table, and what follows from it; others are told of what they have to send.
+    pub(super) fn with<T>(&self, shard: usize, act: impl FnOnce(&mut Table) -> T) -> T {
+        let mut table = self.table.lock();
+        let has_table = HasTable::new();
+        let result = act(&mut table);
+        table.settle();
+        drop(has_table);
+        if table.timers.take_has_earlier() && shard != 0 {
+            self.wake(0);
+        }
+        for (other, dirty) in table.dirty.iter().enumerate() {
+            if other != shard && !dirty.is_empty() {
+                self.wake(other);
+            }
+        }
+        result
+    }
+
+    /// Connections of a shard with something to send.
+    pub(super) fn take_dirty(&self, shard: usize, into: &mut Vec<ConnKey>, mut each: impl FnMut(&mut Table, ConnKey)) {
+        self.with(shard, |table| {
+            // What is dealt with only now may make others dirty.
+            table.settle();
+            std::mem::swap(&mut table.dirty[shard], into);
+            for key in into.drain(..) {
+                if let Some(conn) = table.conns.get_mut(key) {
+                    conn.is_dirty = false;
+                    each(table, key);
+                }
+            }
+        });
+    }
+
+    pub(super) fn wake(&self, shard: usize) {
+        // It fails when the counter is full: then the shard has not looked yet, and will.
+        let _ = self.shards[shard].waker.wake();
+    }
+
+    pub(super) fn shards(&self) -> usize {
+        self.shards.len()
+    }
+
+    pub(super) fn link(&self, shard: usize) -> &Link {
+        &self.shards[shard]
+    }
+
+    pub(super) fn phase(&self) -> u8 {
+        // Ordering: Acquire, pairs with the Release in `set_phase`.
+        self.phase.load(Ordering::Acquire)
+    }
+
+    /// Moves on; not back.
+    pub(super) fn set_phase(&self, phase: u8) {
+        // Ordering: Release, pairs with the Acquire in `phase`.
+        self.phase.fetch_max(phase, Ordering::Release);
+        (0..self.shards.len()).for_each(|shard| self.wake(shard));
+    }
+}

@@ -1,0 +1,408 @@
+//! A server: remote workers pull the jobs of the engine's functions, clients submit them.
+//!
+//! ```no_run
+//! use layshaft::{Engine, gearman::Server};
+//!
+//! let engine = Engine::builder().workers(1).start()?;
+//! let server = Server::builder(&engine).listen("127.0.0.1:4730").start()?;
+//! server.wait();
+//! # Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
+//! ```
+//!
+//! # How it is built
+//!
+//! | file | what it is |
+//! |---|---|
+//! | `shard` | a thread that owns sockets: waits, reads, has packets dealt with, sends once a turn |
+//! | `stream`, `socket` | one socket: what came and is no message yet, what is to be sent, deadlines |
+//! | `hub` | what threads share: the table behind one lock, and how to wake each other |
+//! | `table`, `functions`, `job`, `conn`, `timers` | jobs, functions and connections, without I/O |
+//! | `peers` | connections that come and go |
+//! | `command`, `admin` | what each packet, and each text command, does to them |
+//! | `notices` | what engine and bodies tell while somebody has the table |
+//! | `local` | functions of this process behind bytes |
+//! | `handles` | names of jobs on the wire |
+//!
+//! The lock is taken once a read, and not while sockets are read or written: those calls are where the time goes (about
+//! 3.7 us to send a segment over loopback, 3.5 us to receive one), so more threads share that work, and take turns at the
+//! table.
+
+mod admin;
+mod command;
+mod conn;
+mod functions;
+mod handles;
+mod hub;
+mod job;
+mod keys;
+mod local;
+mod notices;
+mod peers;
+mod settings;
+mod shard;
+mod slots;
+mod socket;
+mod stream;
+mod table;
+mod timers;
+
+pub use local::Answer;
+pub use settings::{Compat, OnLoss};
+
+use crate::sync::{Mutex, deepen_backlog};
+use crate::{Engine, Function, Overflow, RegisterError};
+use hub::{DRAINING, ENDED, Hub, Link};
+use mio::{Poll, Waker};
+use notices::Notices;
+use settings::Settings;
+use shard::{NewSocket, Shard, WAKER};
+use socket::{Listener, Socket};
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+use table::Table;
+
+/// What is set of a server before it starts.
+#[derive(Debug)]
+#[must_use = "nothing is served until `start`"]
+pub struct Builder {
+    engine: Engine,
+    settings: Settings,
+    threads: usize,
+    addresses: Vec<(Place, bool)>,
+}
+
+#[derive(Debug, Clone)]
+enum Place {
+    Tcp(String),
+    Unix(PathBuf),
+}
+
+/// A running server. Dropping it ends it at once.
+pub struct Server {
+    hub: Arc<Hub>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    addresses: Vec<SocketAddr>,
+    paths: Vec<PathBuf>,
+}
+
+impl Builder {
+    fn new(engine: &Engine) -> Builder {
+        Builder { engine: engine.clone(), settings: Settings::default(), threads: 1, addresses: Vec::new() }
+    }
+
+    /// Listens on an address, as `127.0.0.1:4730`; port 0 chooses one. May be called several times. Default: none, and then
+    /// only [`Server::connect_local`] reaches the server.
+    ///
+    /// Text commands that change something are taken from peers on this machine, if the address is one of its own.
+    pub fn listen(mut self, address: impl Into<String>) -> Self {
+        self.addresses.push((Place::Tcp(address.into()), false));
+        self
+    }
+
+    /// Listens on an address on which any peer may use text commands that change something.
+    pub fn listen_admin(mut self, address: impl Into<String>) -> Self {
+        self.addresses.push((Place::Tcp(address.into()), true));
+        self
+    }
+
+    /// Listens on a Unix socket. One that is left there by a server that is gone is replaced.
+    pub fn listen_unix(mut self, path: impl Into<PathBuf>) -> Self {
+        self.addresses.push((Place::Unix(path.into()), true));
+        self
+    }
+
+    /// Threads that own sockets. Default: 1.
+    ///
+    /// # Panics
+    /// When there are none.
+    pub fn threads(mut self, threads: usize) -> Self {
+        assert!(threads > 0, "a server needs a thread");
+        self.threads = threads;
+        self
+    }
+
+    /// Takes the defaults of an older server, where they differ. To be called before single settings.
+    pub fn compat(mut self, with: Compat) -> Self {
+        self.settings.make_compatible(with);
+        self
+    }
+
+    /// How many sleeping workers are woken for a job: 0 none, `usize::MAX` all. And after which time as many more, while it is
+    /// queued. Default: 1, and none more; one that is woken and takes nothing, or vanishes, passes the wake-up on.
+    pub fn wakeups(mut self, workers: usize, more_after: impl Into<Option<Duration>>) -> Self {
+        self.settings.wakeups = workers;
+        self.settings.wakeup_delay = more_after.into();
+        self
+    }
+
+    /// Whether sleeping workers that did something since they slept last are woken before the others, which then can be
+    /// retired. Default: yes; otherwise it is first come, first woken.
+    pub fn wake_busy_first(mut self, busy_first: bool) -> Self {
+        self.settings.hot_first = busy_first;
+        self
+    }
+
+    /// What becomes of a job whose worker is gone. Default: [`OnLoss::Requeue`].
+    pub fn on_worker_lost(mut self, what: OnLoss) -> Self {
+        self.settings.on_loss = what;
+        self
+    }
+
+    /// What becomes of a job that runs longer than its worker said. Default: [`OnLoss::Fail`].
+    pub fn on_timeout(mut self, what: OnLoss) -> Self {
+        self.settings.on_timeout = what;
+        self
+    }
+
+    /// How often a job is handed out at most; then it fails. Default: no limit.
+    pub fn job_retries(mut self, hand_outs: impl Into<Option<u32>>) -> Self {
+        self.settings.job_retries = hand_outs.into().filter(|n| *n > 0);
+        self
+    }
+
+    /// Queued jobs of each function at most, and what becomes of a submit to a full queue. Default: no limit, and
+    /// [`Overflow::Reject`]. [`Overflow::Block`] is taken as that: a network client is not kept waiting.
+    pub fn max_queue(mut self, jobs: impl Into<Option<usize>>, overflow: Overflow) -> Self {
+        self.settings.max_queue = crate::gearman::text::MaxQueue::All(jobs.into());
+        self.settings.overflow = overflow;
+        self
+    }
+
+    /// Bytes of all queued and running jobs together at most, with 128 for each besides payload and key. Default: 4 GiB.
+    pub fn job_bytes(mut self, bytes: usize) -> Self {
+        self.settings.job_bytes = bytes;
+        self
+    }
+
+    /// Bytes of a packet's body at most. Default: 64 MiB, and 64 KiB for what is not payload.
+    pub fn packet_bytes(mut self, bytes: usize) -> Self {
+        self.settings.packets.body = bytes;
+        self
+    }
+
+    /// Connections at most. Default: 100,000.
+    pub fn connections(mut self, most: usize) -> Self {
+        self.settings.connections = most;
+        self
+    }
+
+    /// Connections from one address at most; of version 6, from one network of 64 bits. Default: no limit.
+    pub fn connections_of_peer(mut self, most: usize) -> Self {
+        self.settings.connections_of_peer = most;
+        self
+    }
+
+    /// Connections that are accepted before other peers have their turn. Default: 64.
+    ///
+    /// # Panics
+    /// When there are none.
+    pub fn accept_batch(mut self, connections: usize) -> Self {
+        assert!(connections > 0, "a server needs connections");
+        self.settings.accept_batch = connections;
+        self
+    }
+
+    /// How long a message may take from its first byte to its last, and how long a peer may read nothing though there is
+    /// something for it. Default: 60 s each.
+    pub fn deadlines(mut self, message: Duration, write_stall: Duration) -> Self {
+        self.settings.message_deadline = message;
+        self.settings.write_stall = write_stall;
+        self
+    }
+
+    /// The host in the handles of jobs. Default: the machine's name.
+    pub fn host(mut self, name: impl Into<String>) -> Self {
+        self.settings.host = name.into();
+        self
+    }
+
+    /// Whether the text command `shutdown` ends the server. Default: no.
+    pub fn allow_shutdown(mut self, allow: bool) -> Self {
+        self.settings.allow_shutdown = allow;
+        self
+    }
+
+    /// Starts the server.
+    ///
+    /// # Errors
+    /// When an address cannot be listened on, which the error names, or a thread cannot be started.
+    pub fn start(mut self) -> io::Result<Server> {
+        if self.settings.overflow == Overflow::Block {
+            self.settings.overflow = Overflow::Reject;
+        }
+        let (mut listeners, mut addresses, mut paths) = (Vec::new(), Vec::new(), Vec::new());
+        for (place, is_admin) in &self.addresses {
+            match place {
+                Place::Tcp(address) => {
+                    for address in resolve(address)? {
+                        let listener = bind_tcp(address)?;
+                        addresses.push(listener.local_addr()?);
+                        listeners.push((Listener::Tcp(listener), *is_admin || address.ip().is_loopback()));
+                    }
+                }
+                Place::Unix(path) => {
+                    listeners.push((Listener::Unix(bind_unix(path)?), *is_admin));
+                    paths.push(path.clone());
+                }
+            }
+        }
+        let polls = (0..self.threads).map(|_| Poll::new()).collect::<io::Result<Vec<Poll>>>()?;
+        let mut links = Vec::new();
+        for poll in &polls {
+            links.push(Link { waker: Arc::new(Waker::new(poll.registry(), WAKER)?), sockets: Default::default() });
+        }
+        let first = Arc::clone(&links[0].waker);
+        let notices = Arc::new(Notices::new(move || _ = first.wake()));
+        let table = Table::new(self.engine, Arc::new(self.settings), notices, self.threads);
+        let hub = Arc::new(Hub::new(table, links));
+        let server = Server { hub, threads: Mutex::default(), addresses, paths };
+        let mut listeners = Some(listeners);
+        for (i, poll) in polls.into_iter().enumerate() {
+            let shard = Shard::new(i, Arc::clone(&server.hub), poll, listeners.take().unwrap_or_default());
+            let thread = thread::Builder::new().name(format!("gearman-{i}")).spawn(move || shard.run())?;
+            server.threads.lock().push(thread);
+        }
+        Ok(server)
+    }
+}
+
+impl Server {
+    /// A server over the functions of an engine.
+    pub fn builder(engine: &Engine) -> Builder {
+        Builder::new(engine)
+    }
+
+    /// The addresses that are listened on, with the ports that were chosen.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// One end of a socket pair, whose other end is a connection of this server: for a client or worker in this process, without
+    /// a port.
+    ///
+    /// # Errors
+    /// When there is no socket pair to be had.
+    pub fn connect_local(&self) -> io::Result<UnixStream> {
+        let (ours, theirs) = UnixStream::pair()?;
+        self.adopt(ours, "[local]".to_owned())?;
+        Ok(theirs)
+    }
+
+    fn adopt(&self, socket: UnixStream, peer: String) -> io::Result<()> {
+        if self.hub.phase() == ENDED {
+            return Err(io::Error::new(io::ErrorKind::NotConnected, "the server has ended"));
+        }
+        socket.set_nonblocking(true)?;
+        let socket = Socket::Unix(mio::net::UnixStream::from_std(socket));
+        self.hub.link(0).sockets.lock().push(NewSocket { socket, peer, ip: None, is_admin: true });
+        self.hub.wake(0);
+        Ok(())
+    }
+
+    /// Starts a worker process whose standard input and output are a connection to this server. Its environment says so:
+    /// `GEARMAN_WORKER_USE_STDIO=1`. Its standard error is what `command` says; by default this process's.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn spawn_worker(&self, mut command: std::process::Command) -> io::Result<std::process::Child> {
+        use std::os::fd::OwnedFd;
+        let (ours, theirs) = UnixStream::pair()?;
+        let input = OwnedFd::from(theirs.try_clone()?);
+        let child = command.env("GEARMAN_WORKER_USE_STDIO", "1").stdin(input).stdout(OwnedFd::from(theirs)).spawn()?;
+        self.adopt(ours, "[gearman_child]".to_owned())?;
+        Ok(child)
+    }
+
+    /// Serves a function of this process: clients that submit a job of its name get what its body returns, without a worker
+    /// between them. `decode` reads the argument from the payload, or says why it cannot; `encode` writes what the client
+    /// gets. Both run on the server's threads, and should be quick.
+    ///
+    /// What the body tells by [`Running::progress`](crate::Running::progress) and its like is passed on.
+    ///
+    /// # Errors
+    /// [`RegisterError::NameTaken`] when the server knows a function of this name already.
+    pub fn serve<A, R, D, E>(&self, function: &Function<A, R>, decode: D, encode: E) -> Result<(), RegisterError>
+    where
+        A: Send + 'static,
+        R: Send + 'static,
+        D: Fn(&[u8]) -> Result<A, String> + Send + Sync + 'static,
+        E: Fn(R) -> Answer + Send + Sync + 'static,
+    {
+        let local = Box::new(local::Typed::new(function.clone(), decode, encode, true));
+        self.hub.with(usize::MAX, |table| table.serve(function.name(), local))
+    }
+
+    /// Ends the server when no job is in a worker's hands, or so much time has passed: it takes no connections and gives out no
+    /// jobs from now on.
+    pub fn drain(&self, limit: Duration) {
+        self.hub.with(usize::MAX, |table| table.end_by = Instant::now().checked_add(limit));
+        self.hub.set_phase(DRAINING);
+    }
+
+    /// Ends the server at once: connections are closed, and what is queued is lost.
+    pub fn end(&self) {
+        self.hub.set_phase(ENDED);
+    }
+
+    /// Waits until the server has ended: by [`drain`](Self::drain), [`end`](Self::end), or a text command.
+    pub fn wait(&self) {
+        let mut threads = self.threads.lock();
+        for thread in threads.drain(..) {
+            // A thread that panicked has said so.
+            let _ = thread.join();
+        }
+        for path in &self.paths {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.end();
+        self.wait();
+    }
+}
+
+impl std::fmt::Debug for Server {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Server").field("addresses", &self.addresses).finish_non_exhaustive()
+    }
+}
+
+fn resolve(address: &str) -> io::Result<Vec<SocketAddr>> {
+    let named = |error: io::Error| io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"));
+    Ok(address.to_socket_addrs().map_err(named)?.collect())
+}
+
+fn bind_tcp(address: SocketAddr) -> io::Result<mio::net::TcpListener> {
+    let listener = mio::net::TcpListener::bind(address)
+        .map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {address}: {error}")))?;
+    deepen_backlog(listener.as_fd());
+    Ok(listener)
+}
+
+fn bind_unix(path: &PathBuf) -> io::Result<mio::net::UnixListener> {
+    use io::ErrorKind;
+    let named =
+        |error: io::Error| io::Error::new(error.kind(), format!("cannot listen on {}: {error}", path.display()));
+    match mio::net::UnixListener::bind(path) {
+        Err(error) if error.kind() == ErrorKind::AddrInUse => {
+            // Of a server that is gone nobody answers.
+            match UnixStream::connect(path) {
+                Err(refused) if refused.kind() == ErrorKind::ConnectionRefused => {
+                    std::fs::remove_file(path).map_err(named)?;
+                    mio::net::UnixListener::bind(path).map_err(named)
+                }
+                _ => Err(named(error)),
+            }
+        }
+        other => other.map_err(named),
+    }
+}

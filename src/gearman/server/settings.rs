@@ -1,0 +1,125 @@
+//! What can be set of a server, and the defaults of the two ancestors.
+
+use crate::Overflow;
+use crate::gearman::packet::Limits;
+use crate::gearman::text::MaxQueue;
+use std::time::Duration;
+
+/// What becomes of a job whose worker is gone, or whose time is up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum OnLoss {
+    /// It is queued again, before all others of its priority, for the next worker.
+    Requeue,
+    /// It fails.
+    Fail,
+}
+
+/// The defaults of an older server, where they differ.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Compat {
+    /// C gearmand: jobs whose time is up are queued again; all sleeping workers are woken for a job.
+    Gearmand,
+    /// Perl's Gearman::Server: jobs whose worker is gone fail; timeouts are in seconds; a full queue drops its newest job;
+    /// three sleeping workers are woken for a job; WORK_FAIL follows WORK_EXCEPTION.
+    Perl,
+}
+
+/// All settings.
+#[derive(Debug, Clone)]
+pub(super) struct Settings {
+    pub(super) host: String,
+    pub(super) packets: Limits,
+    pub(super) on_loss: OnLoss,
+    pub(super) on_timeout: OnLoss,
+    pub(super) job_retries: Option<u32>,
+    /// What a number in CAN_DO_TIMEOUT stands for, and what is the least.
+    pub(super) timeout_unit: Duration,
+    pub(super) least_timeout: Duration,
+    pub(super) runs_abandoned: bool,
+    /// Sleeping workers that are woken for a job, and after which time as many more while it is not taken.
+    pub(super) wakeups: usize,
+    pub(super) wakeup_delay: Option<Duration>,
+    /// Workers that did something since they slept last are woken before others.
+    pub(super) hot_first: bool,
+    pub(super) fails_after_exception: bool,
+    pub(super) overflow: Overflow,
+    pub(super) max_queue: MaxQueue,
+    pub(super) most_functions: usize,
+    pub(super) most_abilities: usize,
+    pub(super) unique_bytes: usize,
+    /// Of all jobs together.
+    pub(super) job_bytes: usize,
+    pub(super) allow_shutdown: bool,
+    pub(super) perl_errors: bool,
+    pub(super) connections: usize,
+    pub(super) connections_of_peer: usize,
+    /// Until a message that has begun is complete.
+    pub(super) message_deadline: Duration,
+    /// Without anything sent though there is something to send.
+    pub(super) write_stall: Duration,
+    /// Bytes that wait for a connection to read them.
+    pub(super) output_bytes: usize,
+    pub(super) accept_batch: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            host: host_name(),
+            packets: Limits::default(),
+            on_loss: OnLoss::Requeue,
+            on_timeout: OnLoss::Fail,
+            job_retries: None,
+            timeout_unit: Duration::from_millis(1),
+            least_timeout: Duration::ZERO,
+            runs_abandoned: false,
+            wakeups: 1,
+            wakeup_delay: None,
+            hot_first: true,
+            fails_after_exception: false,
+            overflow: Overflow::Reject,
+            max_queue: MaxQueue::All(None),
+            most_functions: 100_000,
+            most_abilities: 10_000,
+            unique_bytes: 1024,
+            job_bytes: 4 << 30,
+            allow_shutdown: false,
+            perl_errors: false,
+            connections: 100_000,
+            connections_of_peer: usize::MAX,
+            message_deadline: Duration::from_secs(60),
+            write_stall: Duration::from_secs(60),
+            output_bytes: 256 << 20,
+            accept_batch: 64,
+        }
+    }
+}
+
+impl Settings {
+    pub(super) fn make_compatible(&mut self, with: Compat) {
+        match with {
+            Compat::Gearmand => {
+                self.on_timeout = OnLoss::Requeue;
+                self.least_timeout = Duration::from_secs(1);
+                self.wakeups = usize::MAX;
+            }
+            Compat::Perl => {
+                self.on_loss = OnLoss::Fail;
+                self.timeout_unit = Duration::from_secs(1);
+                self.overflow = Overflow::EvictNewest;
+                self.fails_after_exception = true;
+                self.perl_errors = true;
+                self.wakeups = 3;
+                self.wakeup_delay = Some(Duration::from_millis(100));
+            }
+        }
+    }
+}
+
+/// The machine's name.
+fn host_name() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    name.trim().to_owned()
+}

@@ -1,0 +1,333 @@
+//! A thread that owns sockets: one wait for all of them, one large read of each that has something, and what it is to be sent
+//! once a turn.
+
+use super::admin::Ending;
+use super::conn::Conn;
+use super::hub::{DRAINING, ENDED, Hub, SERVING};
+use super::keys::ConnKey;
+use super::socket::{Listener, Socket};
+use super::stream::{Fate, Stream};
+use mio::{Events, Poll, Token};
+use slotmap::{Key, KeyData, SlotMap, new_key_type};
+use std::collections::HashSet;
+use std::io;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Bytes of one read.
+const READ: usize = 128 << 10;
+/// Events of one wait.
+const EVENTS: usize = 1024;
+/// The token of a shard's waker; listeners follow, streams are far above.
+pub(super) const WAKER: Token = Token(0);
+/// How long no connection is accepted after that has failed: for want of file descriptors, most likely.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How often deadlines of connections are looked at, while any has one.
+const SWEEP: Duration = Duration::from_secs(1);
+
+new_key_type! {
+    /// A stream of this shard.
+    pub(super) struct StreamKey;
+}
+
+/// A connection that a shard is to serve.
+pub(super) struct NewSocket {
+    pub(super) socket: Socket,
+    pub(super) peer: String,
+    pub(super) ip: Option<IpAddr>,
+    pub(super) is_admin: bool,
+}
+
+pub(super) struct Shard {
+    index: usize,
+    hub: Arc<Hub>,
+    poll: Poll,
+    /// Only the first shard has any.
+    listeners: Vec<(Listener, bool)>,
+    streams: SlotMap<StreamKey, Stream>,
+    buffer: Vec<u8>,
+    /// Streams that have more to read, though no event will say so.
+    again: Vec<StreamKey>,
+    /// Streams with a deadline.
+    watched: HashSet<StreamKey>,
+    next_sweep: Option<Instant>,
+    /// When the table's timers are due; the first shard's.
+    due: Option<Instant>,
+    accept_again: Option<Instant>,
+    /// Listeners that have connections to accept, or may have.
+    accepting: Vec<usize>,
+    accept_batch: usize,
+    dirty: Vec<ConnKey>,
+    next_shard: usize,
+}
+
+impl Shard {
+    pub(super) fn new(index: usize, hub: Arc<Hub>, poll: Poll, listeners: Vec<(Listener, bool)>) -> Shard {
+        let accept_batch = hub.with(index, |table| table.settings.accept_batch);
+        Shard {
+            index,
+            hub,
+            poll,
+            listeners,
+            streams: SlotMap::with_key(),
+            buffer: vec![0; READ],
+            again: Vec::new(),
+            watched: HashSet::new(),
+            next_sweep: None,
+            due: None,
+            accept_again: None,
+            accepting: Vec::new(),
+            accept_batch,
+            dirty: Vec::new(),
+            next_shard: 0,
+        }
+    }
+
+    /// Serves until the server ends.
+    pub(super) fn run(mut self) {
+        let mut events = Events::with_capacity(EVENTS);
+        for (i, (listener, _)) in self.listeners.iter_mut().enumerate() {
+            let registered = listener.register(self.poll.registry(), Token(1 + i));
+            debug_assert!(registered.is_ok(), "{registered:?}");
+        }
+        while self.hub.phase() != ENDED {
+            let timeout = self.timeout(Instant::now());
+            match self.poll.poll(&mut events, timeout) {
+                Err(error) if error.kind() != io::ErrorKind::Interrupted => {
+                    debug_assert!(false, "{error}");
+                }
+                _ => self.turn(&events),
+            }
+        }
+        let streams: Vec<StreamKey> = self.streams.keys().collect();
+        self.flush();
+        streams.into_iter().for_each(|stream| self.close(stream));
+    }
+
+    fn timeout(&self, now: Instant) -> Option<Duration> {
+        if !self.again.is_empty() || !self.accepting.is_empty() {
+            return Some(Duration::ZERO);
+        }
+        let next = [self.due, self.next_sweep, self.accept_again].into_iter().flatten().min();
+        // Rounded up: a wait that is too short is repeated all the time.
+        next.map(|at| at.saturating_duration_since(now) + Duration::from_millis(1))
+    }
+
+    fn turn(&mut self, events: &Events) {
+        let now = Instant::now();
+        let mut again = std::mem::take(&mut self.again);
+        again.sort_unstable();
+        again.dedup();
+        let mut accepting = std::mem::take(&mut self.accepting);
+        for event in events {
+            match event.token() {
+                WAKER => {}
+                Token(n) if n <= self.listeners.len() => accepting.push(n - 1),
+                token => {
+                    let key = StreamKey::from(KeyData::from_ffi(token.0 as u64));
+                    let Some(stream) = self.streams.get_mut(key) else { continue };
+                    if event.is_error() || event.is_write_closed() {
+                        stream.is_broken = true;
+                    }
+                    stream.is_ended |= event.is_read_closed();
+                    if event.is_writable() {
+                        self.write(key);
+                    }
+                    if event.is_readable() || event.is_read_closed() || event.is_error() {
+                        self.read(key, now);
+                    }
+                }
+            }
+        }
+        again.into_iter().for_each(|stream| self.read(stream, now));
+        if self.accept_again.is_some_and(|at| at <= now) {
+            self.accept_again = None;
+            accepting.extend(0..self.listeners.len());
+        }
+        accepting.sort_unstable();
+        accepting.dedup();
+        accepting.into_iter().for_each(|i| self.accept(i));
+        self.adopt();
+        if self.index == 0 {
+            self.keep_time(now);
+        }
+        self.flush();
+        if self.next_sweep.is_some_and(|at| at <= now) {
+            self.sweep(now);
+        }
+    }
+
+    /// What the first shard does for all.
+    fn keep_time(&mut self, now: Instant) {
+        let phase = self.hub.phase();
+        if phase != SERVING {
+            self.listeners.clear();
+            self.accepting.clear();
+        }
+        let is_over = self.hub.with(self.index, |table| {
+            table.is_draining |= phase == DRAINING;
+            self.due = table.tick(now).into_iter().chain(table.end_by).min();
+            let is_idle = table.runs.is_empty() && table.locals == 0;
+            is_idle || table.end_by.is_some_and(|at| at <= now)
+        });
+        if phase == DRAINING && is_over {
+            self.hub.set_phase(ENDED);
+        }
+    }
+
+    // Connections.
+
+    /// Accepts some connections: if there are more, the others have their turn first.
+    fn accept(&mut self, i: usize) {
+        let Some((listener, is_admin)) = self.listeners.get_mut(i) else { return };
+        let is_admin = *is_admin;
+        for _ in 0..self.accept_batch {
+            match listener.accept() {
+                Ok((socket, peer, ip)) => {
+                    let shard = self.next_shard % self.hub.shards();
+                    self.next_shard += 1;
+                    let link = self.hub.link(shard);
+                    link.sockets.lock().push(NewSocket { socket, peer, ip, is_admin });
+                    if shard != self.index {
+                        self.hub.wake(shard);
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+                Err(_) => {
+                    self.accept_again = Some(Instant::now() + ACCEPT_PAUSE);
+                    return;
+                }
+            }
+        }
+        self.accepting.push(i);
+    }
+
+    /// Serves the connections that came.
+    fn adopt(&mut self) {
+        let sockets = std::mem::take(&mut *self.hub.link(self.index).sockets.lock());
+        for NewSocket { mut socket, peer, ip, is_admin } in sockets {
+            if let Err(why) = self.hub.with(self.index, |table| table.admit(ip)) {
+                socket.refuse(&why);
+                continue;
+            }
+            let key = self.streams.insert_with_key(|key| Stream::new(socket, key));
+            let stream = &mut self.streams[key];
+            let token = Token(key.data().as_ffi() as usize);
+            if stream.socket.register(self.poll.registry(), token).is_err() {
+                self.streams.remove(key);
+                continue;
+            }
+            let mut conn = Conn::new(self.index, stream.socket.number(), peer, ip, is_admin);
+            conn.stream = key.data().as_ffi();
+            stream.conn = self.hub.with(self.index, |table| table.connect(conn));
+        }
+    }
+
+    fn close(&mut self, key: StreamKey) {
+        self.watched.remove(&key);
+        if let Some(mut stream) = self.streams.remove(key) {
+            let _ = stream.socket.deregister(self.poll.registry());
+            self.hub.with(self.index, |table| table.disconnect(stream.conn));
+        }
+    }
+
+    fn read(&mut self, key: StreamKey, now: Instant) {
+        let Some(stream) = self.streams.get_mut(key) else { return };
+        let (hub, index) = (&self.hub, self.index);
+        let mut ending = None;
+        let fate = stream.read(&mut self.buffer, now, |conn, bytes| {
+            hub.with(index, |table| super::stream::process(table, conn, bytes, now, &mut ending))
+        });
+        match fate {
+            Fate::Waits => {}
+            Fate::HasMore => self.again.push(key),
+            Fate::Closed => {
+                let conn = stream.conn;
+                // Its peer sends nothing more, and may still listen.
+                let stays =
+                    !stream.is_broken && (hub.with(index, |table| table.half_close(conn)) || !stream.is_all_sent());
+                if stays {
+                    stream.is_half_closed = true;
+                } else {
+                    self.close(key);
+                }
+            }
+            Fate::Broken => self.close(key),
+        }
+        self.watch(key, now);
+        match ending {
+            Some(Ending::Now) => self.hub.set_phase(ENDED),
+            Some(Ending::Graceful) => self.hub.set_phase(DRAINING),
+            None => {}
+        }
+    }
+
+    /// Sends what there is to send, each connection's in one piece.
+    fn flush(&mut self) {
+        let mut dirty = std::mem::take(&mut self.dirty);
+        let mut streams: Vec<StreamKey> = Vec::with_capacity(8);
+        self.hub.take_dirty(self.index, &mut dirty, |table, conn| {
+            let conn = &mut table.conns[conn];
+            let key = StreamKey::from(KeyData::from_ffi(conn.stream));
+            if let Some(stream) = self.streams.get_mut(key) {
+                stream.take_output(conn);
+                streams.push(key);
+            }
+        });
+        self.dirty = dirty;
+        streams.into_iter().for_each(|stream| self.write(stream));
+    }
+
+    fn write(&mut self, key: StreamKey) {
+        let Some(stream) = self.streams.get_mut(key) else { return };
+        let was_held = stream.is_held_up();
+        if stream.write().is_err() {
+            return self.close(key);
+        }
+        if was_held && !stream.is_held_up() {
+            stream.resume(Instant::now());
+            self.again.push(key);
+        }
+        if stream.is_all_sent() && stream.is_closing && !stream.is_half_closed {
+            // It is closed when the peer has seen the end, and ends, too.
+            if stream.shut(Instant::now()) {
+                self.again.push(key);
+            }
+        } else if stream.is_all_sent() && stream.is_half_closed {
+            let conn = stream.conn;
+            let is_over = stream.is_closing || self.hub.with(self.index, |table| table.is_silent(conn));
+            if is_over {
+                return self.close(key);
+            }
+        }
+        self.watch(key, Instant::now());
+    }
+
+    // Deadlines.
+
+    /// Notes whether a stream has a deadline.
+    fn watch(&mut self, key: StreamKey, now: Instant) {
+        let Some(stream) = self.streams.get(key) else { return };
+        if stream.has_deadline() {
+            self.watched.insert(key);
+            self.next_sweep.get_or_insert(now + SWEEP);
+        } else if !self.watched.is_empty() {
+            self.watched.remove(&key);
+        }
+    }
+
+    /// Closes the streams whose deadline has passed.
+    fn sweep(&mut self, now: Instant) {
+        let settings = self.hub.with(self.index, |table| Arc::clone(&table.settings));
+        let over = |stream: &Stream| stream.is_over_deadline(now, &settings);
+        let late: Vec<StreamKey> =
+            self.watched.iter().copied().filter(|key| self.streams.get(*key).is_none_or(over)).collect();
+        for key in late {
+            self.watched.remove(&key);
+            self.close(key);
+        }
+        self.next_sweep = (!self.watched.is_empty()).then(|| now + SWEEP);
+    }
+}

@@ -1,0 +1,113 @@
+//! Sockets of either kind.
+
+use super::command::code;
+use crate::gearman::packet::{self, Kind, Magic};
+use mio::event::Source;
+use mio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use mio::{Interest, Registry, Token};
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, Shutdown};
+use std::os::fd::{AsRawFd, RawFd};
+
+/// A connected socket.
+pub(super) enum Socket {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+/// A socket that is listened on.
+pub(super) enum Listener {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+macro_rules! either {
+    ($self:expr, $socket:ident => $do:expr) => {
+        match $self {
+            Self::Tcp($socket) => $do,
+            Self::Unix($socket) => $do,
+        }
+    };
+}
+
+impl Socket {
+    pub(super) fn number(&self) -> RawFd {
+        either!(self, socket => socket.as_raw_fd())
+    }
+
+    pub(super) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+        either!(self, socket => socket.register(registry, token, Interest::READABLE | Interest::WRITABLE))
+    }
+
+    pub(super) fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
+        either!(self, socket => socket.deregister(registry))
+    }
+
+    pub(super) fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        retry(|| either!(self, socket => socket.read(buffer)))
+    }
+
+    /// Tells the peer that nothing more comes.
+    pub(super) fn shut(&mut self) -> io::Result<()> {
+        either!(self, socket => socket.shutdown(Shutdown::Write))
+    }
+
+    /// Tells a peer that has just come why it cannot stay.
+    pub(super) fn refuse(&mut self, why: &str) {
+        let mut packet = Vec::new();
+        packet::encode(&mut packet, Magic::Response, Kind::Error, &[code::TOO_MANY.as_bytes(), why.as_bytes()]);
+        // What has come is read, or the peer's system might drop the packet. A peer that is gone needs no telling.
+        let _ = self.read(&mut [0; 4096]);
+        let _ = self.write(&packet);
+        let _ = self.shut();
+    }
+
+    pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        retry(|| either!(self, socket => socket.write(bytes)))
+    }
+}
+
+impl Listener {
+    pub(super) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+        either!(self, socket => socket.register(registry, token, Interest::READABLE))
+    }
+
+    /// The next connection, and where it comes from.
+    pub(super) fn accept(&mut self) -> io::Result<(Socket, String, Option<IpAddr>)> {
+        retry(|| match self {
+            Listener::Tcp(listener) => {
+                let (socket, peer) = listener.accept()?;
+                // Packets are sent whole, once a turn.
+                let _ = socket.set_nodelay(true);
+                Ok((Socket::Tcp(socket), peer.to_string(), Some(peer.ip().to_canonical())))
+            }
+            Listener::Unix(listener) => {
+                listener.accept().map(|(socket, _)| (Socket::Unix(socket), "unix".to_owned(), None))
+            }
+        })
+    }
+}
+
+/// Repeats what a signal has interrupted.
+fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            done => return done,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gs_12_small_packets_are_sent_at_once() {
+        let mut listener = Listener::Tcp(TcpListener::bind("127.0.0.1:0".parse().unwrap()).unwrap());
+        let Listener::Tcp(tcp) = &listener else { unreachable!() };
+        let _client = std::net::TcpStream::connect(tcp.local_addr().unwrap()).unwrap();
+        let (socket, ..) = listener.accept().unwrap();
+        assert!(matches!(socket, Socket::Tcp(socket) if socket.nodelay().unwrap()));
+    }
+}

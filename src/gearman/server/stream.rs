@@ -1,0 +1,343 @@
+//! One socket: bytes that came and are no message yet, bytes that are to be sent, and their deadlines.
+
+use super::admin::Ending;
+use super::conn::Conn;
+use super::keys::ConnKey;
+use super::settings::Settings;
+use super::shard::StreamKey;
+use super::socket::Socket;
+use super::table::Table;
+use crate::gearman::packet::{self, Message, PacketError};
+use slotmap::Key;
+use std::io;
+use std::time::{Duration, Instant};
+
+/// While so much waits to be sent, nothing more is read from a connection.
+const HELD_UP: usize = 1 << 20;
+/// An empty buffer that is larger is given back.
+const KEEP: usize = 1 << 10;
+/// The rest of a message that is larger is read to its place, not by way of the shared buffer.
+const LARGE: usize = 64 << 10;
+/// A buffer for a large message grows with what came, by so much at a time at most.
+const GROW: usize = 1 << 20;
+/// What the messages of a connection may cost before others have their turn: about so many microseconds.
+const EFFORT: usize = 10_000;
+/// A connection that is to be closed is read for so long, and what it sends dropped: else it might not hear why.
+const LINGER: Duration = Duration::from_secs(2);
+
+pub(super) struct Stream {
+    pub(super) socket: Socket,
+    pub(super) conn: ConnKey,
+    /// The beginning of a message.
+    input: Vec<u8>,
+    /// How long that message is, or more than there is.
+    needed: usize,
+    output: Vec<u8>,
+    sent: usize,
+    /// Since when the message is not complete.
+    begun: Option<Instant>,
+    /// Since when nothing could be sent.
+    stalled: Option<Instant>,
+    /// There are messages among the input that had to wait for another turn.
+    is_paused: bool,
+    /// Since when its peer knows that nothing more comes.
+    shut: Option<Instant>,
+    /// The peer has sent its last byte, which need not have been read.
+    pub(super) is_ended: bool,
+    pub(super) is_broken: bool,
+    pub(super) is_closing: bool,
+    pub(super) is_half_closed: bool,
+}
+
+/// What is next for a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// An event says when there is more.
+    Waits,
+    /// There may be more at once.
+    HasMore,
+    /// The peer sends nothing more.
+    Closed,
+    Broken,
+}
+
+/// What became of bytes.
+pub(super) struct Processed {
+    used: usize,
+    needed: usize,
+    is_lost: bool,
+    is_paused: bool,
+}
+
+impl Stream {
+    pub(super) fn new(socket: Socket, _key: StreamKey) -> Stream {
+        Stream {
+            socket,
+            conn: ConnKey::null(),
+            input: Vec::new(),
+            needed: 0,
+            output: Vec::new(),
+            sent: 0,
+            begun: None,
+            stalled: None,
+            is_paused: false,
+            shut: None,
+            is_ended: false,
+            is_broken: false,
+            is_closing: false,
+            is_half_closed: false,
+        }
+    }
+
+    /// Reads once, and has the messages that came dealt with.
+    pub(super) fn read(
+        &mut self,
+        buffer: &mut [u8],
+        now: Instant,
+        mut process: impl FnMut(ConnKey, &[u8]) -> Processed,
+    ) -> Fate {
+        if self.is_closing || self.is_half_closed {
+            return self.drop_input(buffer);
+        }
+        if self.is_held_up() {
+            return Fate::Waits;
+        }
+        let kept = self.input.len();
+        if std::mem::take(&mut self.is_paused) {
+            let input = std::mem::take(&mut self.input);
+            let done = process(self.conn, &input);
+            self.keep(&input[done.used..], &done, now);
+            return Fate::HasMore;
+        }
+        let is_large = kept > 0 && (self.needed > kept + LARGE || self.needed > buffer.len());
+        let (read, room) = if is_large {
+            let room = (self.needed - kept).min(GROW);
+            self.input.resize(kept + room, 0);
+            let read = self.socket.read(&mut self.input[kept..]);
+            self.input.truncate(kept + *read.as_ref().unwrap_or(&0));
+            (read, room)
+        } else {
+            buffer[..kept].copy_from_slice(&self.input);
+            let room = buffer.len() - kept;
+            (self.socket.read(&mut buffer[kept..]), room)
+        };
+        let read = match read {
+            Ok(0) => return Fate::Closed,
+            Ok(read) => read,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Fate::Waits,
+            Err(_) => return Fate::Broken,
+        };
+        let there = kept + read;
+        if is_large {
+            if there >= self.needed {
+                let input = std::mem::take(&mut self.input);
+                let done = process(self.conn, &input);
+                self.keep(&input[done.used..], &done, now);
+            }
+        } else {
+            let done = process(self.conn, &buffer[..there]);
+            self.keep(&buffer[done.used..there], &done, now);
+        }
+        // A read that does not fill the buffer has met the end of what there is; unless the peer has closed, then that is next.
+        let has_more = read == room || self.is_ended || self.is_closing || self.is_paused;
+        if has_more { Fate::HasMore } else { Fate::Waits }
+    }
+
+    fn keep(&mut self, rest: &[u8], done: &Processed, now: Instant) {
+        self.input.clear();
+        if done.is_lost {
+            self.is_closing = true;
+        } else if !rest.is_empty() {
+            self.input.extend_from_slice(rest);
+        }
+        self.is_paused = done.is_paused;
+        if self.input.is_empty() || done.is_paused {
+            self.begun = None;
+        } else if done.used > 0 {
+            // Another message than the one before.
+            self.begun = Some(now);
+        } else {
+            self.begun.get_or_insert(now);
+        }
+        if self.input.is_empty() && self.input.capacity() > KEEP {
+            self.input = Vec::new();
+        }
+        self.needed = done.needed;
+    }
+
+    /// Reads what nobody looks at, so that the peer gets what it was sent, and sees the end.
+    fn drop_input(&mut self, buffer: &mut [u8]) -> Fate {
+        match self.socket.read(buffer) {
+            Ok(0) if self.is_half_closed && !self.is_broken => Fate::Waits,
+            Ok(0) => Fate::Closed,
+            Ok(_) => Fate::HasMore,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Fate::Waits,
+            Err(_) => Fate::Broken,
+        }
+    }
+
+    /// Takes over what a connection is to be sent.
+    pub(super) fn take_output(&mut self, conn: &mut Conn) {
+        if self.output.is_empty() {
+            std::mem::swap(&mut self.output, &mut conn.out);
+        } else {
+            self.output.append(&mut conn.out);
+        }
+        self.is_closing |= conn.is_closing;
+    }
+
+    /// Sends as much as fits.
+    pub(super) fn write(&mut self) -> io::Result<()> {
+        while self.sent < self.output.len() {
+            match self.socket.write(&self.output[self.sent..]) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(n) => {
+                    self.sent += n;
+                    self.stalled = None;
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.stalled.get_or_insert_with(Instant::now);
+                    // What was sent takes no room when there is much to send.
+                    if self.sent > HELD_UP && self.sent > self.output.len() / 2 {
+                        self.output.drain(..self.sent);
+                        self.sent = 0;
+                    }
+                    return Ok(());
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        self.output.clear();
+        self.sent = 0;
+        self.stalled = None;
+        if self.output.capacity() > KEEP {
+            self.output = Vec::new();
+        }
+        Ok(())
+    }
+
+    pub(super) fn is_all_sent(&self) -> bool {
+        self.output.is_empty()
+    }
+
+    fn unsent(&self) -> usize {
+        self.output.len() - self.sent
+    }
+
+    /// So much waits to be sent that nothing is read.
+    pub(super) fn is_held_up(&self) -> bool {
+        self.unsent() > HELD_UP
+    }
+
+    /// It is read again after a while: what has come of a message is not late by that.
+    pub(super) fn resume(&mut self, now: Instant) {
+        self.begun = self.begun.map(|_| now);
+    }
+
+    /// Tells the peer that nothing more comes: whether it did not know.
+    pub(super) fn shut(&mut self, now: Instant) -> bool {
+        let is_new = self.shut.is_none();
+        if is_new {
+            self.shut = Some(now);
+            // One that is gone needs no telling.
+            let _ = self.socket.shut();
+        }
+        is_new
+    }
+
+    pub(super) fn has_deadline(&self) -> bool {
+        self.begun.is_some() || self.stalled.is_some() || self.is_closing
+    }
+
+    pub(super) fn is_over_deadline(&self, now: Instant, settings: &Settings) -> bool {
+        let over = |since: Option<Instant>, limit| since.is_some_and(|since| now.duration_since(since) > limit);
+        over(self.begun.filter(|_| !self.is_held_up()), settings.message_deadline)
+            || over(self.stalled, settings.write_stall)
+            || self.unsent() > settings.output_bytes
+            || over(self.shut, LINGER)
+    }
+}
+
+/// Does what the messages at the beginning of these bytes say.
+pub(super) fn process(
+    table: &mut Table,
+    conn: ConnKey,
+    bytes: &[u8],
+    now: Instant,
+    ending: &mut Option<Ending>,
+) -> Processed {
+    let (mut used, mut needed, mut is_lost, mut is_paused) = (0, 0, false, false);
+    table.effort = 0;
+    let settings = std::sync::Arc::clone(&table.settings);
+    while used < bytes.len() {
+        let waiting = table.conns.get(conn).map_or(0, |conn| conn.out.len());
+        if table.effort > EFFORT || waiting > HELD_UP {
+            is_paused = true;
+            break;
+        }
+        table.effort += 1;
+        match packet::decode(&bytes[used..], &settings.packets) {
+            Ok(Message::Incomplete { needed: more }) => {
+                needed = more;
+                break;
+            }
+            Ok(Message::Frame { frame, length }) => {
+                table.frame(conn, &frame, now);
+                used += length;
+            }
+            Ok(Message::Line { line, length }) => {
+                *ending = table.line(conn, line).or(*ending);
+                used += length;
+            }
+            Err(error) => {
+                table.lose_track(conn, &error);
+                is_lost = true;
+                break;
+            }
+        }
+    }
+    Processed { used, needed, is_lost, is_paused }
+}
+
+impl Table {
+    /// What a connection sends makes no sense any more: it is told, and closed.
+    fn lose_track(&mut self, conn: ConnKey, error: &PacketError) {
+        match error {
+            PacketError::LineTooLong { .. } => {
+                let line = crate::gearman::text::refusal("LINE_TOO_LONG", &error.to_string());
+                self.send_text(conn, line.as_bytes());
+            }
+            _ => self.send_error(conn, super::command::code::INVALID_ARGS, &error.to_string()),
+        }
+        if let Some(conn) = self.conns.get_mut(conn) {
+            conn.is_closing = true;
+        }
+    }
+
+    /// A peer sends nothing more. Whether it may wait for something: a client for the results of jobs that run, and for all if
+    /// it is being told of them just now, since it then turns out whether it is still there. As a worker it is gone.
+    pub(super) fn half_close(&mut self, key: ConnKey) -> bool {
+        self.retire(key);
+        let Some(conn) = self.conns.get(key) else { return false };
+        let is_told = conn.is_dirty || !conn.out.is_empty();
+        if !is_told {
+            for job in conn.listening.clone() {
+                let is_running = self.jobs.get(job).is_some_and(super::job::Job::is_running);
+                if !is_running {
+                    self.stop_listening(job, key);
+                }
+            }
+        }
+        is_told || !self.is_silent(key)
+    }
+
+    /// Nothing more will be sent to a peer that sends nothing.
+    pub(super) fn is_silent(&self, key: ConnKey) -> bool {
+        self.conns.get(key).is_none_or(|conn| {
+            let has_live = conn.listening.iter().any(|job| {
+                self.jobs.get(*job).is_some_and(|job| job.listeners.as_slice().iter().any(|l| l.conn == key))
+            });
+            !has_live && conn.out.is_empty()
+        })
+    }
+}

@@ -1,0 +1,652 @@
+//! The jobs, functions and connections of a server, without I/O: what a packet does to them, and what is to be sent to whom.
+//!
+//! Each function is one of the engine's: without a body, and then its jobs wait in the engine's queue as [`Ticket`]s, and
+//! remote workers pull them through consumer sets; or one of this process. The queue, priorities, limits, pauses and wake-ups
+//! are the engine's. What belongs to the wire is here: one name for a job however many clients have joined it, who they
+//! are, and what they were told.
+//!
+//! A job that ends while its ticket is in the queue stays as a tombstone until the ticket is met, or until there are more
+//! tombstones than jobs.
+
+use super::conn::Conn;
+use super::functions::{Entry, Target};
+use super::handles::{Handle, Handles};
+use super::job::{Job, Listener, Progress, Run, State, Unique};
+use super::keys::{ConnKey, FunctionKey, JobKey, RunKey};
+use super::local::Answer;
+use super::notices::{Bell, Notice, Notices, Ticket};
+use super::settings::{OnLoss, Settings};
+use super::slots::Slots;
+use super::timers::{Due, Timers, wall_seconds};
+use crate::gearman::packet::{self, Kind, Magic};
+use crate::{Engine, Priority, Update};
+use slotmap::SlotMap;
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Instant;
+
+/// All that a server knows.
+pub(super) struct Table {
+    pub(super) engine: Engine,
+    pub(super) settings: Arc<Settings>,
+    pub(super) handles: Handles,
+    pub(super) notices: Arc<Notices>,
+    pub(super) functions: SlotMap<FunctionKey, Entry>,
+    pub(super) names: HashMap<Arc<[u8]>, FunctionKey>,
+    pub(super) jobs: Slots<Job>,
+    pub(super) runs: SlotMap<RunKey, Run>,
+    pub(super) conns: SlotMap<ConnKey, Conn>,
+    pub(super) timers: Timers,
+    /// Of unique keys.
+    hashing: RandomState,
+    /// What queued and running jobs take.
+    pub(super) bytes: usize,
+    /// Connections with something to send, by shard.
+    pub(super) dirty: Vec<Vec<ConnKey>>,
+    pub(super) counters: Counters,
+    /// No job is given out any more.
+    pub(super) is_draining: bool,
+    /// When the server ends in any case.
+    pub(super) end_by: Option<Instant>,
+    /// Jobs in this process.
+    pub(super) locals: usize,
+    taken: Vec<Notice>,
+    /// What the messages since the last turn have cost, in about microseconds.
+    pub(super) effort: usize,
+    /// Connections from each address.
+    pub(super) peers: HashMap<IpAddr, usize>,
+}
+
+/// What happened since the start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Counters {
+    pub(super) connections: u64,
+    /// Connections that were one too many.
+    pub(super) turned_away: u64,
+    pub(super) submits: u64,
+    pub(super) coalesced: u64,
+    pub(super) refused: u64,
+    pub(super) wakes: u64,
+    pub(super) handed_out: u64,
+    pub(super) requeued: u64,
+    pub(super) errors: u64,
+}
+
+/// How a job ends.
+#[derive(Clone, Copy)]
+pub(super) enum End<'a> {
+    Complete(&'a [u8]),
+    Fail,
+    Exception(&'a [u8]),
+}
+
+impl Table {
+    pub(super) fn new(engine: Engine, settings: Arc<Settings>, notices: Arc<Notices>, shards: usize) -> Table {
+        Table {
+            engine,
+            handles: Handles::new(&settings.host),
+            settings,
+            notices,
+            functions: SlotMap::with_key(),
+            names: HashMap::new(),
+            jobs: Slots::new(),
+            hashing: RandomState::new(),
+            runs: SlotMap::with_key(),
+            conns: SlotMap::with_key(),
+            timers: Timers::default(),
+            bytes: 0,
+            dirty: (0..shards).map(|_| Vec::new()).collect(),
+            counters: Counters::default(),
+            is_draining: false,
+            end_by: None,
+            locals: 0,
+            taken: Vec::new(),
+            effort: 0,
+            peers: HashMap::new(),
+        }
+    }
+
+    pub(super) fn handle(&self, job: JobKey) -> Handle {
+        self.handles.name(job.number())
+    }
+
+    /// The job with this handle, unless it is over.
+    pub(super) fn find(&self, handle: &[u8]) -> Option<JobKey> {
+        let job = JobKey::from_number(self.handles.key(handle)?);
+        self.jobs.get(job).filter(|job| job.state != State::Buried).map(|_| job)
+    }
+
+    /// Sends a packet.
+    pub(super) fn send(&mut self, to: ConnKey, kind: Kind, args: &[&[u8]]) {
+        push(&mut self.conns, &mut self.dirty, to, kind, args);
+    }
+
+    pub(super) fn send_error(&mut self, to: ConnKey, code: &str, text: &str) {
+        self.counters.errors += 1;
+        self.send(to, Kind::Error, &[code.as_bytes(), text.as_bytes()]);
+    }
+
+    // The life of a job.
+
+    /// Puts a job into its function's queue, or hands it to this process.
+    ///
+    /// # Errors
+    /// Why it is not accepted. It is still in the table.
+    pub(super) fn enqueue(&mut self, key: JobKey) -> Result<(), Refused> {
+        let job = &mut self.jobs[key];
+        let entry = &mut self.functions[job.function];
+        match &entry.target {
+            Target::Remote(function) => {
+                let submit = function.job(Ticket::new(key, &self.notices)).priority(job.priority);
+                let handle = if entry.is_limited { submit.submit().map(Some) } else { submit.send().map(|()| None) };
+                match handle {
+                    Ok(None) => {}
+                    Ok(Some(handle)) => job.extra().handle = Some(handle),
+                    Err(error) => {
+                        let why = if error.is_full() { Refused::Full } else { Refused::Closed };
+                        error.into_arg().spend();
+                        return Err(why);
+                    }
+                }
+                job.state = State::Queued;
+                entry.queued[index(job.priority)] += 1;
+                let function = job.function;
+                self.rewake_later(function);
+                Ok(())
+            }
+            Target::Local(_) => self.start_local(key),
+        }
+    }
+
+    /// Takes the next job that this worker can do.
+    pub(super) fn take(&mut self, conn: ConnKey) -> Option<(JobKey, crate::Pulled<Ticket, ()>)> {
+        if self.is_draining {
+            return None;
+        }
+        loop {
+            let pulled = self.conns.get(conn)?.worker.as_ref()?.set.try_next()?;
+            let key = pulled.arg().job();
+            if self.jobs[key].state == State::Queued {
+                return Some((key, pulled));
+            }
+            self.clear(key);
+            let (ticket, completer) = pulled.take();
+            ticket.spend();
+            completer.complete(());
+        }
+    }
+
+    /// Gives a job that was taken from the queue to a worker.
+    pub(super) fn assign(&mut self, conn: ConnKey, key: JobKey, pulled: crate::Pulled<Ticket, ()>, now: Instant) {
+        let job = &mut self.jobs[key];
+        let entry = &mut self.functions[job.function];
+        entry.queued[index(job.priority)] -= 1;
+        entry.running += 1;
+        job.attempts = job.attempts.saturating_add(1);
+        let worker = self.conns.get_mut(conn).and_then(|conn| conn.worker.as_mut()).expect("it has just pulled");
+        let limit = worker.abilities.get(&job.function).copied().flatten().map(|limit| now + limit);
+        let run = self.runs.insert(Run { job: key, conn, pulled, position: worker.in_hand.len(), limit });
+        worker.in_hand.push(run);
+        worker.has_worked = true;
+        job.state = State::Running(run);
+        if let Some(limit) = limit {
+            self.timers.push(limit, Due::Over(run));
+        }
+        self.counters.handed_out += 1;
+    }
+
+    /// Takes a job out of its worker's hands: what was pulled, and by whom.
+    pub(super) fn take_back(&mut self, run: RunKey) -> Option<Run> {
+        let run = self.runs.remove(run)?;
+        if run.limit.is_some() {
+            let runs = &self.runs;
+            self.timers.forget_limit(|run| runs.contains_key(run));
+        }
+        self.functions[self.jobs[run.job].function].running -= 1;
+        // Of a connection that is closed nothing is left.
+        if let Some(worker) = self.conns.get_mut(run.conn).and_then(|conn| conn.worker.as_mut()) {
+            worker.in_hand.swap_remove(run.position);
+            if let Some(moved) = worker.in_hand.get(run.position) {
+                self.runs[*moved].position = run.position;
+            }
+        }
+        Some(run)
+    }
+
+    /// A job's attempt has come to nothing: it is queued again, before others of its priority, or ends.
+    pub(super) fn lose(&mut self, run: RunKey) {
+        let Some(run) = self.take_back(run) else { return };
+        let key = run.job;
+        let job = &mut self.jobs[key];
+        let is_spent = self.settings.job_retries.is_some_and(|most| u32::from(job.attempts) >= most);
+        if self.settings.on_loss == OnLoss::Fail || is_spent || job.is_abandoned() {
+            job.state = State::Buried;
+            spend(run);
+            self.end(key, End::Fail);
+            return;
+        }
+        job.state = State::Queued;
+        self.functions[job.function].queued[index(job.priority)] += 1;
+        self.counters.requeued += 1;
+        run.pulled.put_back();
+    }
+
+    /// A job in a worker's hands ends.
+    pub(super) fn finish(&mut self, run: RunKey, how: End<'_>) {
+        if let Some(run) = self.take_back(run) {
+            let key = run.job;
+            self.jobs[key].state = State::Buried;
+            spend(run);
+            self.end(key, how);
+        }
+    }
+
+    /// Ends a job wherever it is, and tells those who listen.
+    pub(super) fn end(&mut self, key: JobKey, how: End<'_>) {
+        let Some(mut job) = self.leave(key) else { return };
+        let listeners = std::mem::take(&mut job.listeners);
+        if !listeners.as_slice().is_empty() {
+            self.tell_end(key, listeners.as_slice(), how);
+        }
+        let entry = &mut self.functions[job.function];
+        match how {
+            End::Complete(_) => entry.done += 1,
+            End::Fail | End::Exception(_) => entry.failed += 1,
+        }
+    }
+
+    /// Tells listeners how a job has ended.
+    fn tell_end(&mut self, key: JobKey, listeners: &[Listener], how: End<'_>) {
+        let handle = self.handle(key);
+        let handle = handle.as_bytes();
+        for listener in listeners {
+            let Some(conn) = self.conns.get_mut(listener.conn) else { continue };
+            conn.live -= 1;
+            let has_exceptions = conn.exceptions;
+            for _ in 0..listener.times {
+                match how {
+                    End::Complete(result) => self.send(listener.conn, Kind::WorkComplete, &[handle, result]),
+                    End::Exception(what) if has_exceptions => {
+                        self.send(listener.conn, Kind::WorkException, &[handle, what]);
+                        if self.settings.fails_after_exception {
+                            self.send(listener.conn, Kind::WorkFail, &[handle]);
+                        }
+                    }
+                    End::Exception(_) | End::Fail => self.send(listener.conn, Kind::WorkFail, &[handle]),
+                }
+            }
+        }
+    }
+
+    /// Takes a job out of the table; one in its function's queue stays there as a tombstone.
+    fn leave(&mut self, key: JobKey) -> Option<Job> {
+        let job = self.jobs.get_mut(key)?;
+        let entry = &mut self.functions[job.function];
+        if job.unique() != Unique::None {
+            let hash = self.hashing.hash_one(job.unique()) as u32;
+            if let Ok(found) = entry.uniques.find_entry(spread(hash), |known| known.job == key) {
+                found.remove();
+            }
+        }
+        self.bytes -= job.bytes();
+        match job.state {
+            State::Running(run) => {
+                if let Some(run) = self.take_back(run) {
+                    if let Some(worker) = self.conns.get_mut(run.conn).and_then(|conn| conn.worker.as_mut()) {
+                        worker.was_taken(key);
+                    }
+                    spend(run);
+                }
+                self.jobs.remove(key)
+            }
+            State::Queued => {
+                entry.queued[index(job.priority)] -= 1;
+                // The engine's queue has room at once, where that matters; then the ticket is gone, too.
+                let handle = job.extra.as_mut().and_then(|extra| extra.handle.take());
+                entry.tombstones += 1;
+                let function = job.function;
+                let left = job.bury();
+                if handle.is_some_and(|handle| handle.cancel()) {
+                    // The engine drops the ticket when it meets it.
+                } else if entry.is_crowded() {
+                    self.purge(function);
+                }
+                Some(left)
+            }
+            State::Held => {
+                entry.held -= 1;
+                self.jobs.remove(key)
+            }
+            State::Local => {
+                self.locals -= 1;
+                if let Some(local) = job.extra.as_ref().and_then(|extra| extra.local.as_ref()) {
+                    local.cancel();
+                }
+                self.jobs.remove(key)
+            }
+            State::Buried => self.jobs.remove(key),
+        }
+    }
+
+    /// A tombstone's ticket was met.
+    pub(super) fn clear(&mut self, key: JobKey) {
+        if let Some(job) = self.jobs.remove(key)
+            && let Some(entry) = self.functions.get_mut(job.function)
+        {
+            entry.tombstones -= 1;
+        }
+    }
+
+    /// Takes all tombstones out of a function's queue. What is left keeps its order.
+    fn purge(&mut self, function: FunctionKey) {
+        let Target::Remote(queue) = &self.functions[function].target else { return };
+        let queue = queue.clone();
+        let set = self.engine.consumer_set();
+        set.add(&queue);
+        let mut left = Vec::new();
+        while let Some(pulled) = set.try_next() {
+            let key = pulled.arg().job();
+            if self.jobs[key].state == State::Queued {
+                left.push(pulled);
+                continue;
+            }
+            self.clear(key);
+            let (ticket, completer) = pulled.take();
+            ticket.spend();
+            completer.complete(());
+        }
+        // To the front, the last one first.
+        left.into_iter().rev().for_each(crate::Pulled::put_back);
+    }
+
+    /// A client does not listen to a job any more.
+    pub(super) fn stop_listening(&mut self, key: JobKey, conn: ConnKey) {
+        let Some(job) = self.jobs.get_mut(key) else { return };
+        if job.listeners.remove(conn)
+            && let Some(conn) = self.conns.get_mut(conn)
+        {
+            conn.live -= 1;
+        }
+        let is_waiting = matches!(job.state, State::Queued | State::Held | State::Local);
+        if job.is_abandoned() && is_waiting && !self.settings.runs_abandoned {
+            self.end(key, End::Fail);
+        }
+    }
+
+    /// Passes something on to everybody who listens to a job, once each.
+    pub(super) fn relay(&mut self, key: JobKey, kind: Kind, args: &[&[u8]]) {
+        let Some(job) = self.jobs.get(key) else { return };
+        for listener in job.listeners.as_slice() {
+            push(&mut self.conns, &mut self.dirty, listener.conn, kind, args);
+        }
+    }
+
+    // Jobs in this process.
+
+    fn start_local(&mut self, key: JobKey) -> Result<(), Refused> {
+        use super::local::Refusal;
+        let job = &mut self.jobs[key];
+        let Target::Local(local) = &self.functions[job.function].target else { return Err(Refused::Closed) };
+        let notices = Arc::clone(&self.notices);
+        let hears = !job.listeners.as_slice().is_empty();
+        let on_update = hears.then(|| -> super::local::OnUpdate {
+            Box::new(move |update: &Update| notices.push(Notice::Told(key, update.clone())))
+        });
+        match local.start(job.payload(), job.priority, on_update) {
+            Ok(run) => job.extra().local = Some(run),
+            Err(Refusal::Full) => return Err(Refused::Full),
+            Err(Refusal::Closed) => return Err(Refused::Closed),
+            Err(Refusal::Payload(why)) => return Err(Refused::Payload(why)),
+        }
+        job.state = State::Local;
+        self.locals += 1;
+        self.notices.push(Notice::Ended(key));
+        Ok(())
+    }
+
+    /// Looks whether a job in this process has ended; otherwise it will say so.
+    fn look_at_local(&mut self, key: JobKey) {
+        let Some(job) = self.jobs.get_mut(key) else { return };
+        let Some(local) = job.extra.as_mut().and_then(|extra| extra.local.as_mut()) else { return };
+        let waker = Waker::from(Bell::of_job(key, &self.notices));
+        let Poll::Ready(answer) = local.poll(&mut Context::from_waker(&waker)) else { return };
+        job.extra().local = None;
+        match &answer {
+            Answer::Result(result) => self.end(key, End::Complete(result)),
+            Answer::Failure => self.end(key, End::Fail),
+            Answer::Exception(why) => self.end(key, End::Exception(why)),
+        }
+    }
+
+    fn pass_on(&mut self, key: JobKey, update: &Update) {
+        let handle = self.handle(key);
+        let handle = handle.as_bytes();
+        match update {
+            Update::Progress { done, total } => {
+                let (done, total) = (done.to_string(), total.to_string());
+                if let Some(job) = self.jobs.get_mut(key) {
+                    job.extra().progress =
+                        Some(Progress { done: done.as_bytes().into(), total: total.as_bytes().into() });
+                }
+                self.relay(key, Kind::WorkStatus, &[handle, done.as_bytes(), total.as_bytes()]);
+            }
+            Update::Data(data) => self.relay(key, Kind::WorkData, &[handle, data]),
+            Update::Warning(text) => self.relay(key, Kind::WorkWarning, &[handle, text]),
+        }
+    }
+
+    // What happens by itself.
+
+    /// Deals with what was noted. To be called before the table is let go of.
+    pub(super) fn settle(&mut self) {
+        let mut taken = std::mem::take(&mut self.taken);
+        loop {
+            self.notices.take(&mut taken);
+            if taken.is_empty() {
+                break;
+            }
+            for notice in taken.drain(..) {
+                match notice {
+                    Notice::Woken(conn) => self.wake(conn),
+                    Notice::Dropped(job) => self.dropped(job),
+                    Notice::Ended(job) => self.look_at_local(job),
+                    Notice::Told(job, update) => self.pass_on(job, &update),
+                }
+            }
+        }
+        self.taken = taken;
+    }
+
+    /// The engine has dropped a ticket: of a tombstone, or of a job that had to make room.
+    fn dropped(&mut self, key: JobKey) {
+        match self.jobs.get(key).map(|job| job.state) {
+            Some(State::Buried) => self.clear(key),
+            Some(State::Queued) => {
+                self.end(key, End::Fail);
+                self.clear(key);
+            }
+            _ => {}
+        }
+    }
+
+    /// A sleeping worker's set was woken.
+    fn wake(&mut self, conn: ConnKey) {
+        let Some(worker) = self.conns.get(conn).and_then(|conn| conn.worker.as_ref()) else { return };
+        if worker.is_sleeping {
+            if worker.set.is_woken() {
+                self.send_noop(conn);
+            } else {
+                self.sleep(conn);
+            }
+        }
+    }
+
+    /// A worker wants to be told when there may be a job for it: at once, or later.
+    pub(super) fn sleep(&mut self, conn: ConnKey) {
+        let Some(worker) = self.conns.get_mut(conn).and_then(|conn| conn.worker.as_mut()) else { return };
+        worker.is_sleeping = true;
+        let cx = &mut Context::from_waker(&worker.waker);
+        let is_hot = std::mem::take(&mut worker.has_worked) && self.settings.hot_first;
+        if worker.set.poll_needed(cx, is_hot).is_ready() {
+            worker.set.unpark();
+            self.send_noop(conn);
+        }
+    }
+
+    /// As many sleepers more are woken after a while, if that is the setting.
+    fn rewake_later(&mut self, function: FunctionKey) {
+        if let Some(delay) = self.settings.wakeup_delay {
+            let at = Instant::now() + delay;
+            let entry = &mut self.functions[function];
+            if entry.rewake_at.replace(at).is_none() {
+                self.timers.push(at, Due::Rewake(function));
+            }
+        }
+    }
+
+    fn rewake(&mut self, function: FunctionKey, now: Instant) {
+        let Some(entry) = self.functions.get_mut(function) else { return };
+        let Some(at) = entry.rewake_at.take() else { return };
+        if at > now {
+            // A later wake-up has put it off.
+            entry.rewake_at = Some(at);
+            return self.timers.push(at, Due::Rewake(function));
+        }
+        let Target::Remote(queue) = &entry.target else { return };
+        let waits = entry.queued.iter().sum::<usize>() > 0;
+        if waits && queue.wake_more(self.settings.wakeups) > 0 {
+            self.rewake_later(function);
+        }
+    }
+
+    fn send_noop(&mut self, conn: ConnKey) {
+        if let Some(worker) = self.conns.get_mut(conn).and_then(|conn| conn.worker.as_mut()) {
+            worker.is_sleeping = false;
+        }
+        self.counters.wakes += 1;
+        self.send(conn, Kind::Noop, &[]);
+    }
+
+    /// Ends what has run too long, and starts what is due. When to look again.
+    pub(super) fn tick(&mut self, now: Instant) -> Option<Instant> {
+        let seconds = wall_seconds();
+        while let Some(due) = self.timers.next_due(now) {
+            match due {
+                Due::Over(run) => match self.runs.get(run).map(|run| (run.job, run.conn)) {
+                    None => self.timers.was_stale(),
+                    Some((job, conn)) => self.time_out(run, job, conn),
+                },
+                Due::Rewake(function) => self.rewake(function, now),
+            }
+        }
+        while let Some(job) = self.timers.next_start(seconds) {
+            if self.jobs.get(job).is_some_and(|job| job.state == State::Held) {
+                self.functions[self.jobs[job].function].held -= 1;
+                if self.enqueue(job).is_err() {
+                    self.jobs[job].state = State::Buried;
+                    self.end(job, End::Fail);
+                }
+            }
+        }
+        self.settle();
+        self.timers.next(now, seconds)
+    }
+
+    fn time_out(&mut self, run: RunKey, job: JobKey, conn: ConnKey) {
+        if let Some(worker) = self.conns.get_mut(conn).and_then(|conn| conn.worker.as_mut()) {
+            worker.was_taken(job);
+        }
+        match self.settings.on_timeout {
+            OnLoss::Fail => self.finish(run, End::Fail),
+            OnLoss::Requeue => self.lose(run),
+        }
+    }
+}
+
+/// Why a job was not accepted.
+pub(super) enum Refused {
+    Full,
+    Closed,
+    Payload(String),
+}
+
+/// What was pulled is over for the engine.
+fn spend(run: Run) {
+    let (ticket, completer) = run.pulled.take();
+    ticket.spend();
+    completer.complete(());
+}
+
+pub(super) fn index(priority: Priority) -> usize {
+    match priority {
+        Priority::High => 0,
+        Priority::Normal => 1,
+        Priority::Low => 2,
+    }
+}
+
+/// Appends a packet to what a connection is to be sent.
+pub(super) fn push(
+    conns: &mut SlotMap<ConnKey, Conn>,
+    dirty: &mut [Vec<ConnKey>],
+    to: ConnKey,
+    kind: Kind,
+    args: &[&[u8]],
+) {
+    let Some(conn) = conns.get_mut(to) else { return };
+    packet::encode(&mut conn.out, Magic::Response, kind, args);
+    if !std::mem::replace(&mut conn.is_dirty, true) {
+        dirty[conn.shard].push(to);
+    }
+}
+
+/// A live job with a unique key.
+pub(super) struct Known {
+    hash: u32,
+    job: JobKey,
+}
+
+/// The hash that a table of `Known` wants.
+fn spread(hash: u32) -> u64 {
+    u64::from(hash) << 32 | u64::from(hash)
+}
+
+impl Table {
+    /// The live job of a function with this unique key.
+    pub(super) fn unique_job(&self, function: FunctionKey, unique: Unique<'_>) -> Option<JobKey> {
+        if unique == Unique::None {
+            return None;
+        }
+        let hash = self.hashing.hash_one(unique) as u32;
+        let uniques = &self.functions[function].uniques;
+        let is_it = |known: &Known| known.hash == hash && self.jobs[known.job].unique() == unique;
+        uniques.find(spread(hash), is_it).map(|known| known.job)
+    }
+
+    /// Enters a job, which is in no queue yet.
+    pub(super) fn enter(&mut self, job: Job) -> JobKey {
+        self.bytes += job.bytes();
+        let (function, hash) = (job.function, self.hashing.hash_one(job.unique()) as u32);
+        let has_key = job.unique() != Unique::None;
+        let key = self.jobs.insert(job);
+        if has_key {
+            let known = Known { hash, job: key };
+            self.functions[function].uniques.insert_unique(spread(hash), known, |known| spread(known.hash));
+        }
+        key
+    }
+
+    /// Takes a job back that was refused.
+    pub(super) fn withdraw(&mut self, key: JobKey) {
+        if let Some(mut job) = self.leave(key) {
+            for listener in std::mem::take(&mut job.listeners).as_slice() {
+                if let Some(conn) = self.conns.get_mut(listener.conn) {
+                    conn.live -= 1;
+                }
+            }
+        }
+    }
+}
