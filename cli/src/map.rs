@@ -84,7 +84,9 @@ fn prepare(options: &Map, request: &Request<'_>, remote: Option<Remote>) -> Resu
         (_, Some(remote)) => Work::Remote(remote),
         (Asked::Builtin(builtin), None) => Work::Builtin(builtin),
         (Asked::Remote { .. }, None) => return Err("the servers were not asked".to_owned()),
-        (Asked::Program { name, args }, None) => Work::Program(Program::find_for_inputs(name, args, Arc::clone(&children))?),
+        (Asked::Program { name, args }, None) => {
+            Work::Program(Program::find_for_inputs(name, args, Arc::clone(&children))?)
+        }
     };
     let dash_is_taken = options.is_list_stdin() && !matches!(work, Work::Program(_));
     let inputs = || places(options, request).map(|places| Inputs::new(places, dash_is_taken, Arc::clone(&bell)));
