@@ -26,10 +26,11 @@
 //!
 //! As many as the engine has workers: it asks for the next job when one has ended. A job that lies here behind others waits, though
 //! another process may be idle, and the protocol knows no way to give a job back. But while a job is asked for, a thread
-//! has nothing to do; with short jobs that is most of the time. So more are taken while *all* functions are known to be
-//! quick: so many that the last of them waits for 1 ms, and 32 a thread at most ([`ahead`](WorkerBuilder::ahead)). The
-//! measure is the longest run of the slowest function of late: one long run ends it. Before the first run was measured nothing is
-//! taken ahead.
+//! has nothing to do; with short jobs that is most of the time. So more are taken while jobs are seen to be quick: so many that the last
+//! of them waits for 1 ms, and 32 a thread at most ([`ahead`](WorkerBuilder::ahead)), going by the longest run of the slowest
+//! function of late; and only while jobs do end: for each that has ended since the oldest one in hand was taken, two more. When all
+//! threads have begun long jobs, nothing more is taken, whatever was measured before. Nor does a worker whose threads are all busy ask to be
+//! woken.
 //!
 //! A server that has woken this worker is asked for one job, and with each job that it has for twice as many, so that a wake-up for
 //! one job does not cost as many questions as there are threads.

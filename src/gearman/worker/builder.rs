@@ -206,7 +206,7 @@ impl WorkerBuilder {
         self
     }
 
-    /// How long to try when no server was ever reached. Default: for ever.
+    /// How long to try when no server was ever reached; each is tried once in any case. Default: for ever.
     pub fn give_up(mut self, limit: Duration) -> Self {
         self.settings.give_up = Some(limit);
         self

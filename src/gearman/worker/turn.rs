@@ -242,24 +242,27 @@ impl Turns {
 
     pub(super) fn answer_for(&mut self, in_hand: InHand, ended: Ended) {
         let now = Instant::now();
-        let InHand { job, function, since, .. } = in_hand;
-        self.answer(&job, function, since, ended, now);
+        let InHand { job, function, since, ended_before, .. } = in_hand;
+        let Ended { outcome, took } = ended;
+        if !matches!(outcome, Outcome::NotRun) {
+            self.ahead.ran(function, took.unwrap_or_else(|| now - since), ended_before);
+            self.last_job = now;
+        }
+        if self.hands.len() + 1 == self.ahead.threads() {
+            self.servers.iter_mut().filter_map(Server::up).for_each(|up| up.link.stir());
+        }
+        self.answer(&job, &outcome);
     }
 
-    fn answer(&mut self, job: &Job, function: usize, since: Instant, ended: Ended, now: Instant) {
-        let Ended { outcome, took } = ended;
-        match &outcome {
+    fn answer(&mut self, job: &Job, outcome: &Outcome) {
+        match outcome {
             Outcome::Done(_) => self.served.done += 1,
             Outcome::Failed(_) => self.served.failed += 1,
             Outcome::NotRun => self.served.not_run += 1,
         }
-        if !matches!(outcome, Outcome::NotRun) {
-            self.ahead.ran(function, took.unwrap_or_else(|| now - since));
-            self.last_job = now;
-        }
         let origin = job.0.line.origin;
         match self.servers[origin.server].up_for(origin) {
-            Some(up) => up.link.answer(job, &outcome),
+            Some(up) => up.link.answer(job, outcome),
             None => self.served.orphaned += 1,
         }
     }
@@ -270,7 +273,8 @@ impl Turns {
             return;
         }
         let asked: usize = self.servers.iter_mut().filter_map(Server::up).map(|up| up.link.owed(now)).sum();
-        let mut room = self.ahead.limit().saturating_sub(self.hands.len() + asked);
+        let limit = self.ahead.limit(self.hands.oldest(now));
+        let mut room = limit.saturating_sub(self.hands.len() + asked);
         let mut refusals = 0;
         while room > 0 && refusals < self.servers.len() {
             let number = self.next % self.servers.len();
@@ -282,6 +286,9 @@ impl Turns {
                 }
                 None => refusals += 1,
             }
+        }
+        if self.hands.len() < self.ahead.threads() {
+            self.servers.iter_mut().filter_map(Server::up).for_each(|up| up.link.rest());
         }
     }
 
