@@ -120,8 +120,8 @@ impl Link {
         self.owed_since.get_or_insert(now);
     }
 
-    /// Asks to be woken, when there was no job and a thread has nothing to do. A worker that is busy is none that could be woken:
-    /// somebody else is to be, then.
+    /// Asks to be woken, when there was no job and a thread has nothing to do. A worker that is busy is none that could be
+    /// woken: somebody else is to be, then.
     pub(super) fn rest(&mut self) {
         if self.is_dry && self.grabs == 0 && !self.is_asleep && !self.is_retired {
             self.say(Kind::PreSleep, &[]);

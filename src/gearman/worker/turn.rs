@@ -340,7 +340,7 @@ impl Turns {
             State::Up(up) => up.link.is_asleep(),
             _ => true,
         };
-        self.hands.is_empty() && self.stalled.is_empty() && self.servers.iter().all(is_resting)
+        self.has_met && self.hands.is_empty() && self.stalled.is_empty() && self.servers.iter().all(is_resting)
     }
 
     fn is_over(&self) -> bool {
