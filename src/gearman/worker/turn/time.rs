@@ -95,8 +95,12 @@ impl Turns {
 impl Link {
     /// Grabs whose answers can be expected to come soon.
     pub(super) fn owed(&self, now: Instant) -> usize {
-        let is_slow = self.owed_since.is_some_and(|since| now.saturating_duration_since(since) >= SLOW);
-        if is_slow { 0 } else { self.grabs }
+        if self.is_slow(now) { 0 } else { self.grabs }
+    }
+
+    /// Whether an answer is owed for long.
+    pub(super) fn is_slow(&self, now: Instant) -> bool {
+        self.owed_since.is_some_and(|since| now.saturating_duration_since(since) >= SLOW)
     }
 }
 
