@@ -12,10 +12,8 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::time::Duration;
 
 /// A peer that has been silent for a minute is asked whether it is there; after four times, 15 s apart, it is not.
-const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
-    .with_time(Duration::from_secs(60))
-    .with_interval(Duration::from_secs(15))
-    .with_retries(4);
+const KEEPALIVE: TcpKeepalive =
+    TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(15)).with_retries(4);
 
 /// A connected socket.
 pub(super) enum Socket {
