@@ -27,7 +27,7 @@ fn command(args: &[&str]) -> Command {
 fn what_is_mapped_elsewhere_looks_the_same() {
     let folder = tempfile::tempdir().expect("a folder");
     for n in 0..30 {
-        write(folder.path(), &format!("file {n}"), "line of words\n".repeat(n * n).as_bytes());
+        write(folder.path(), format!("file {n}"), "line of words\n".repeat(n * n).as_bytes());
     }
     write(folder.path(), "odd\nname", b"\0\xff");
     let (_server, address) = start(command(&["serve", "--listen", "127.0.0.1:0"]), "listening on ");
