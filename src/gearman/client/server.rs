@@ -126,6 +126,6 @@ mod tests {
         }
         assert_eq!(left_out, [1, 4, 9, 16, 25, 36, 49, 64, 81, 90, 90]);
         assert!(!server.is_usable(now) && server.is_usable(now + Duration::from_secs(90)));
-        assert!(server.to_string().starts_with("a:1 (closed the connection, tried 11 times in 0."), "{server}");
+        assert!(server.to_string().starts_with("a:1 (it closed the connection, tried 11 times in 0."), "{server}");
     }
 }
