@@ -57,6 +57,12 @@ impl Server {
         self.state == State::Up || self.trouble.left_out_until.is_none_or(|until| until <= now)
     }
 
+    /// Whether there is a connection.
+    #[cfg(test)]
+    pub(super) fn is_up(&self) -> bool {
+        self.state == State::Up
+    }
+
     /// When the attempt to connect has taken too long: a resolver, or a full socket in the file system, may take for ever.
     pub(super) fn connect_due(&self, limit: Duration) -> Option<Instant> {
         if self.state == State::Connecting { self.connecting_since.checked_add(limit) } else { None }
