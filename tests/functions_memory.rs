@@ -44,7 +44,7 @@ fn idle_functions_are_small_and_go_away() {
     let each = settled(&engine, before) as f64 / FUNCTIONS as f64;
     println!("a removed function leaves {each:.1} bytes");
     // The engine's tables stay as long as they were, and those of the priorities come with the first count.
-    assert!(each <= 66.0, "a removed function leaves {each:.1} bytes");
+    assert!(each <= 70.0, "a removed function leaves {each:.1} bytes");
 
     // After a job each: buffers that a function used while busy are given back, or shared.
     let before = live_bytes();

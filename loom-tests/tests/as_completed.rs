@@ -62,7 +62,7 @@ impl Pair {
     fn next_end(&mut self) -> impl FnOnce() + Send + 'static {
         let (arg, completer) = self.completers.remove(0);
         let dropped = Arc::clone(&self.dropped);
-        move || _ = completer.complete(Owned { cell: UnsafeCell::new(arg), dropped })
+        move || completer.complete(Owned { cell: UnsafeCell::new(arg), dropped })
     }
 
     fn end(self) {
@@ -180,7 +180,7 @@ fn an_end_against_the_first_look() {
         let (arg, completer) = set.try_next().unwrap().take();
         let dropped = Arc::new(AtomicUsize::new(0));
         let owned = Owned { cell: UnsafeCell::new(arg), dropped: Arc::clone(&dropped) };
-        let completer = thread::spawn(move || _ = completer.complete(owned));
+        let completer = thread::spawn(move || completer.complete(owned));
         let mut order = batch.as_completed();
         assert_eq!(order.next().map(|(index, owned)| (index, owned.unwrap().read())), Some((0, 10)));
         assert!(order.next().is_none());

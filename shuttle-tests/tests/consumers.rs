@@ -1,5 +1,7 @@
 //! Functions without a body, pulled by several sets.
 #![cfg(layshaft_shuttle)]
+// Errors hold locks, and those of shuttle are large.
+#![allow(clippy::result_large_err)]
 
 use layshaft::{ConsumerSet, Function, JobError, Limits, Priority, Pulled, Retry, Shutdown, WaitError};
 use layshaft_shuttle_tests::{explore, join, start, start_with_spares, wait_for};

@@ -1,5 +1,7 @@
 //! Functions with limits, and jobs with keys, times and further attempts.
 #![cfg(layshaft_shuttle)]
+// Errors hold locks, and those of shuttle are large.
+#![allow(clippy::result_large_err)]
 
 use layshaft::{Function, JobError, JobHandle, Limits, Overflow, Priority, Retry, Shutdown, WaitError};
 use layshaft_shuttle_tests::{explore, join, start, start_with_spares};

@@ -1,9 +1,11 @@
 //! What servers say, and whom it concerns.
 
 use super::ask::{Ask, number};
+use super::cause::Cause;
 use super::core::{Core, PING};
-use super::error::{Cause, ClientError};
-use super::job::{Attempt, Caller};
+use super::error::ClientError;
+use super::job::Caller;
+use super::jobs::Attempt;
 use super::link::{Link, Owed, Read};
 use super::update::{RemoteId, RemoteUpdate};
 use crate::gearman::packet::{Kind, Packet, PacketError};
@@ -130,7 +132,7 @@ impl Core {
         let Some(job) = self.jobs.current(attempt) else { return Ok(()) };
         let name: Arc<[u8]> = name(packet).into();
         let id = RemoteId::of(Arc::clone(&server.address), Arc::clone(&name));
-        job.is_sent = true;
+        (job.is_sent, job.parked_at) = (true, None);
         if !job.may_be_sent_again() {
             job.spec.payload = Vec::new();
         }

@@ -72,6 +72,8 @@ pub(super) struct Run {
     pub(super) job: super::keys::JobKey,
     pub(super) conn: ConnKey,
     pub(super) pulled: Pulled<Ticket, ()>,
+    /// The how manieth hand-out it is.
+    pub(super) turn: u64,
     /// Where it is in its connection's list.
     pub(super) position: usize,
     pub(super) limit: Option<Instant>,

@@ -8,6 +8,9 @@
 //! A job that ends while its ticket is in the queue stays as a tombstone until the ticket is met, or until there are more
 //! tombstones than jobs.
 
+#[cfg(test)]
+mod model;
+
 use super::conn::Conn;
 use super::functions::{Entry, Target};
 use super::handles::{Handle, Handles};
@@ -129,7 +132,10 @@ impl Table {
         let entry = &mut self.functions[job.function];
         match &entry.target {
             Target::Remote(function) => {
-                let submit = function.job(Ticket::new(key, &self.notices)).priority(job.priority);
+                let mut submit = function.job(Ticket::new(key, &self.notices)).priority(job.priority);
+                if self.settings.high_is_lifo && job.priority == Priority::High {
+                    submit = submit.ahead();
+                }
                 let handle = if entry.is_limited { submit.submit().map(Some) } else { submit.send().map(|()| None) };
                 match handle {
                     Ok(None) => {}
@@ -177,7 +183,8 @@ impl Table {
         job.attempts = job.attempts.saturating_add(1);
         let worker = self.conns.get_mut(conn).and_then(|conn| conn.worker.as_mut()).expect("it has just pulled");
         let limit = worker.abilities.get(&job.function).copied().flatten().map(|limit| now + limit);
-        let run = self.runs.insert(Run { job: key, conn, pulled, position: worker.in_hand.len(), limit });
+        let (turn, position) = (self.counters.handed_out, worker.in_hand.len());
+        let run = self.runs.insert(Run { job: key, conn, pulled, turn, position, limit });
         worker.in_hand.push(run);
         worker.has_worked = true;
         job.state = State::Running(run);

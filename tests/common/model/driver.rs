@@ -282,6 +282,10 @@ impl Driver {
 
     fn submit(&mut self, function: usize, n: u8, terms: Terms, handle: bool) {
         let Some(at) = pick(&self.functions, function) else { return };
+        if terms.deadline == Some(0) && self.has_waiter(at) {
+            // Whoever waits may join it before the clock ends it, or not.
+            return;
+        }
         let id = self.next_id();
         let expected = self.model.submit(at, id, n, terms, handle);
         if expected == Err(Refusal::Wait) {
@@ -435,6 +439,9 @@ pub(super) fn with_terms<'f>(mut job: Submit<'f, Arg, Reply>, terms: Terms) -> S
     job = job.priority(terms.priority);
     if let Some(key) = terms.key {
         job = job.unique([key]);
+    }
+    if terms.ahead {
+        job = job.ahead();
     }
     if let Some(hours) = terms.after {
         job = job.after(u32::from(hours) * HOUR);

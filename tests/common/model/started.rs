@@ -15,7 +15,7 @@ pub(crate) struct Attempt {
     pub(crate) job: usize,
     /// Which one, from 1.
     number: u32,
-    /// It counts as running.
+    /// It counts as running: one that a set has pulled.
     counts: bool,
 }
 
@@ -27,10 +27,8 @@ impl Reference {
                 let at = (*cursor + i) % members.len();
                 if let Some(job) = self.start(members[at], priority) {
                     *cursor = at + 1;
-                    let function = &mut self.functions[members[at]];
-                    let counts = function.managed;
-                    function.running += usize::from(counts);
-                    return Some(Attempt { job, number: self.jobs[job].attempts, counts });
+                    self.functions[members[at]].running += 1;
+                    return Some(Attempt { job, number: self.jobs[job].attempts, counts: true });
                 }
             }
         }

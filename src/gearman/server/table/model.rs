@@ -1,0 +1,476 @@
+//! The table against a model of what it promises, under any order of what peers do: one end for whoever listens to a job,
+//! exact counts, order within a priority, and no sleeper that could take a job while nobody is on the way to it.
+
+use super::Table;
+use crate::Engine;
+use crate::gearman::packet::{self, Frame, Kind, Limits, Magic, Message};
+use crate::gearman::server::conn::Conn;
+use crate::gearman::server::keys::ConnKey;
+use crate::gearman::server::notices::{HasTable, Notices};
+use crate::gearman::server::settings::Settings;
+use proptest::prelude::*;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+const PEERS: usize = 4;
+const FUNCTIONS: [&str; 2] = ["f", "g"];
+const KEYS: [&str; 3] = ["", "a", "b"];
+/// How long a job of the second function may run.
+const LIMIT: Duration = Duration::from_millis(500);
+
+#[derive(Clone, Debug)]
+enum Step {
+    Submit {
+        peer: usize,
+        function: usize,
+        priority: usize,
+        background: bool,
+        key: usize,
+    },
+    CanDo {
+        peer: usize,
+        function: usize,
+    },
+    CantDo {
+        peer: usize,
+        function: usize,
+    },
+    Grab {
+        peer: usize,
+    },
+    Sleep {
+        peer: usize,
+    },
+    /// Of the jobs in hand.
+    End {
+        peer: usize,
+        at: usize,
+        how: Kind,
+    },
+    Tell {
+        peer: usize,
+        at: usize,
+    },
+    /// Of any job ever, by somebody who need not have it.
+    Lie {
+        peer: usize,
+        job: usize,
+    },
+    Cancel {
+        peer: usize,
+        job: usize,
+    },
+    Leave {
+        peer: usize,
+    },
+    Pass {
+        millis: u64,
+    },
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let peer = 0..PEERS;
+    let of = || 0..FUNCTIONS.len();
+    let how = prop::sample::select(vec![Kind::WorkComplete, Kind::WorkFail, Kind::WorkException]);
+    prop_oneof![
+        8 => (peer.clone(), of(), 0..3usize, any::<bool>(), 0..KEYS.len()).prop_map(
+            |(peer, function, priority, background, key)| Step::Submit { peer, function, priority, background, key }),
+        3 => (peer.clone(), of()).prop_map(|(peer, function)| Step::CanDo { peer, function }),
+        1 => (peer.clone(), of()).prop_map(|(peer, function)| Step::CantDo { peer, function }),
+        6 => peer.clone().prop_map(|peer| Step::Grab { peer }),
+        3 => peer.clone().prop_map(|peer| Step::Sleep { peer }),
+        4 => (peer.clone(), any::<usize>(), how).prop_map(|(peer, at, how)| Step::End { peer, at, how }),
+        1 => (peer.clone(), any::<usize>()).prop_map(|(peer, at)| Step::Tell { peer, at }),
+        1 => (peer.clone(), any::<usize>()).prop_map(|(peer, job)| Step::Lie { peer, job }),
+        1 => (peer.clone(), any::<usize>()).prop_map(|(peer, job)| Step::Cancel { peer, job }),
+        1 => peer.prop_map(|peer| Step::Leave { peer }),
+        1 => (0..600u64).prop_map(|millis| Step::Pass { millis }),
+    ]
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    Queued,
+    Running { peer: usize, until: Option<Instant> },
+    Over,
+}
+
+#[derive(Debug)]
+struct Job {
+    handle: Vec<u8>,
+    function: usize,
+    priority: usize,
+    key: usize,
+    place: Place,
+    detached: bool,
+    /// Submits that wait for the end, by peer.
+    waiting: BTreeMap<usize, usize>,
+}
+
+#[derive(Default)]
+struct Peer {
+    abilities: [bool; FUNCTIONS.len()],
+    asleep: bool,
+    /// Was told of a job, and has neither looked nor gone to sleep since.
+    woken: bool,
+    exceptions: bool,
+    in_hand: Vec<usize>,
+    /// Jobs that were taken from its hands, which it may still speak of.
+    taken: Vec<usize>,
+}
+
+struct Run {
+    table: Table,
+    now: Instant,
+    keys: Vec<ConnKey>,
+    peers: Vec<Peer>,
+    jobs: Vec<Job>,
+    /// By function and priority.
+    queues: [[VecDeque<usize>; 3]; FUNCTIONS.len()],
+    /// What peers are to get, in order; NOOPs are looked at apart.
+    expected: Vec<Vec<(Kind, Vec<u8>)>>,
+}
+
+impl Run {
+    fn new() -> Run {
+        let engine = Engine::builder().workers(1).start().unwrap();
+        let settings = Settings { host: "model".into(), ..Settings::default() };
+        let table = Table::new(engine, Arc::new(settings), Arc::new(Notices::new(|| ())), 1);
+        let mut run = Run {
+            table,
+            now: Instant::now(),
+            keys: Vec::new(),
+            peers: Vec::new(),
+            jobs: Vec::new(),
+            queues: Default::default(),
+            expected: vec![Vec::new(); PEERS],
+        };
+        for peer in 0..PEERS {
+            run.peers.push(Peer::default());
+            run.keys.push(ConnKey::default());
+            run.connect(peer);
+        }
+        run
+    }
+
+    fn connect(&mut self, peer: usize) {
+        self.keys[peer] = self.table.connect(Conn::new(0, peer as i32, format!("peer {peer}"), None, true));
+        // Half of them ask for exceptions.
+        self.peers[peer] = Peer { exceptions: peer % 2 == 0, ..Peer::default() };
+        if peer % 2 == 0 {
+            self.send(peer, Kind::OptionReq, &[b"exceptions"]);
+            self.expect(peer, Kind::OptionRes, b"exceptions");
+        }
+    }
+
+    fn send(&mut self, peer: usize, kind: Kind, args: &[&[u8]]) {
+        let mut bytes = Vec::new();
+        packet::encode(&mut bytes, Magic::Request, kind, args);
+        let frame = Frame { magic: Magic::Request, code: kind.code(), body: &bytes[packet::HEADER..] };
+        let _has_table = HasTable::new();
+        self.table.frame(self.keys[peer], &frame, self.now);
+        self.table.settle();
+    }
+
+    fn expect(&mut self, peer: usize, kind: Kind, handle: &[u8]) {
+        self.expected[peer].push((kind, handle.to_vec()));
+    }
+
+    /// A job is over: whoever listens hears of it once for each submit.
+    fn end(&mut self, job: usize, how: Kind) {
+        let (handle, waiting) = (self.jobs[job].handle.clone(), std::mem::take(&mut self.jobs[job].waiting));
+        self.leave_place(job);
+        self.jobs[job].place = Place::Over;
+        for (peer, times) in waiting {
+            let hears = if how == Kind::WorkException && !self.peers[peer].exceptions { Kind::WorkFail } else { how };
+            (0..times).for_each(|_| self.expect(peer, hears, &handle));
+        }
+    }
+
+    fn leave_place(&mut self, job: usize) {
+        let Job { function, priority, place, .. } = self.jobs[job];
+        match place {
+            Place::Queued => self.queues[function][priority].retain(|queued| *queued != job),
+            Place::Running { peer, .. } => self.peers[peer].in_hand.retain(|held| *held != job),
+            Place::Over => {}
+        }
+    }
+
+    fn submit(&mut self, peer: usize, function: usize, priority: usize, background: bool, key: usize) {
+        let kinds = [
+            [Kind::SubmitJobHigh, Kind::SubmitJobHighBg],
+            [Kind::SubmitJob, Kind::SubmitJobBg],
+            [Kind::SubmitJobLow, Kind::SubmitJobLowBg],
+        ];
+        let kind = kinds[priority][usize::from(background)];
+        self.send(peer, kind, &[FUNCTIONS[function].as_bytes(), KEYS[key].as_bytes(), b"payload"]);
+        let is_same = |job: &Job| job.function == function && job.key == key && job.place != Place::Over;
+        let joined = if key > 0 { self.jobs.iter().position(is_same) } else { None };
+        let job = joined.unwrap_or_else(|| {
+            let handle = self.created(peer);
+            self.queues[function][priority].push_back(self.jobs.len());
+            let (place, waiting) = (Place::Queued, BTreeMap::new());
+            self.jobs.push(Job { handle, function, priority, key, place, detached: false, waiting });
+            self.jobs.len() - 1
+        });
+        if background {
+            self.jobs[job].detached = true;
+        } else {
+            *self.jobs[job].waiting.entry(peer).or_default() += 1;
+        }
+        let handle = self.jobs[job].handle.clone();
+        self.expect(peer, Kind::JobCreated, &handle);
+    }
+
+    /// The handle of the job that was created just now.
+    fn created(&self, peer: usize) -> Vec<u8> {
+        let out = &self.table.conns[self.keys[peer]].out;
+        let mut handle = None;
+        each_packet(out, |kind, first| {
+            if kind == Kind::JobCreated {
+                handle = Some(first.to_vec());
+            }
+        });
+        handle.expect("it was created")
+    }
+
+    fn grab(&mut self, peer: usize) {
+        self.send(peer, Kind::GrabJob, &[]);
+        (self.peers[peer].asleep, self.peers[peer].woken) = (false, false);
+        let able = |function: &usize| self.peers[peer].abilities[*function];
+        let urgent = (0..3).find(|priority| {
+            (0..FUNCTIONS.len()).filter(able).any(|function| !self.queues[function][*priority].is_empty())
+        });
+        let Some(priority) = urgent else { return self.expect(peer, Kind::NoJob, b"") };
+        let mut assigned = None;
+        each_packet(&self.table.conns[self.keys[peer]].out, |kind, first| {
+            if kind == Kind::JobAssign {
+                assigned = Some(first.to_vec());
+            }
+        });
+        let handle = assigned.expect("there is a job");
+        let job = self.jobs.iter().position(|job| job.handle == handle).expect("it is a job");
+        let function = self.jobs[job].function;
+        assert!(self.peers[peer].abilities[function]);
+        assert_eq!(self.queues[function][priority].pop_front(), Some(job), "the first of the most urgent");
+        let until = (function == 1).then(|| self.now + LIMIT);
+        self.jobs[job].place = Place::Running { peer, until };
+        self.peers[peer].in_hand.push(job);
+        self.peers[peer].taken.retain(|taken| *taken != job);
+        self.expect(peer, Kind::JobAssign, &handle);
+    }
+
+    fn say(&mut self, peer: usize, job: usize, kind: Kind) {
+        let handle = self.jobs[job].handle.clone();
+        let more: &[u8] = if kind == Kind::WorkStatus { b"1" } else { b"r" };
+        match kind {
+            Kind::WorkFail => self.send(peer, kind, &[&handle]),
+            Kind::WorkStatus => self.send(peer, kind, &[&handle, more, more]),
+            _ => self.send(peer, kind, &[&handle, more]),
+        }
+        let is_its = matches!(self.jobs[job].place, Place::Running { peer: holder, .. } if holder == peer);
+        let is_last = matches!(kind, Kind::WorkComplete | Kind::WorkFail);
+        if !is_its {
+            let known = self.peers[peer].taken.iter().position(|taken| *taken == job);
+            match known {
+                Some(at) if is_last => _ = self.peers[peer].taken.swap_remove(at),
+                Some(_) => {}
+                None => self.expect(peer, Kind::Error, b"not_worker"),
+            }
+        } else if kind == Kind::WorkStatus {
+            let listeners: Vec<usize> = self.jobs[job].waiting.keys().copied().collect();
+            listeners.into_iter().for_each(|listener| self.expect(listener, kind, &handle));
+        } else {
+            self.end(job, kind);
+            if kind == Kind::WorkException {
+                self.peers[peer].taken.push(job);
+            }
+        }
+    }
+
+    fn cancel(&mut self, peer: usize, job: usize) {
+        let line = [b"cancel job ", &self.jobs[job].handle[..]].concat();
+        // Its answer is text: taken out, so that packets are left.
+        let before = self.table.conns[self.keys[peer]].out.len();
+        assert_eq!(self.table.line(self.keys[peer], &line), None);
+        let place = self.jobs[job].place;
+        let answer: &[u8] = if place == Place::Over { b"ERR UNKNOWN_JOB" } else { b"OK\r\n" };
+        let out = &mut self.table.conns[self.keys[peer]].out;
+        let at = (before..out.len()).find(|at| out[*at..].starts_with(answer)).expect("an answer");
+        let end = at + out[at..].iter().position(|byte| *byte == b'\n').unwrap() + 1;
+        out.drain(at..end);
+        if let Place::Running { peer, .. } = place {
+            self.peers[peer].taken.push(job);
+        }
+        if place != Place::Over {
+            self.end(job, Kind::WorkFail);
+        }
+    }
+
+    fn leave(&mut self, peer: usize) {
+        {
+            let _has_table = HasTable::new();
+            self.table.disconnect(self.keys[peer]);
+        }
+        for job in std::mem::take(&mut self.peers[peer].in_hand).into_iter().rev() {
+            self.jobs[job].waiting.remove(&peer);
+            self.jobs[job].place = Place::Over;
+            if self.jobs[job].detached || !self.jobs[job].waiting.is_empty() {
+                self.jobs[job].place = Place::Queued;
+                let Job { function, priority, .. } = self.jobs[job];
+                self.queues[function][priority].push_front(job);
+            }
+        }
+        for job in 0..self.jobs.len() {
+            self.jobs[job].waiting.remove(&peer);
+            let of = &self.jobs[job];
+            if of.place == Place::Queued && !of.detached && of.waiting.is_empty() {
+                self.end(job, Kind::WorkFail);
+            }
+        }
+        self.expected[peer].clear();
+        self.connect(peer);
+    }
+
+    fn pass(&mut self, millis: u64) {
+        self.now += Duration::from_millis(millis);
+        {
+            let _has_table = HasTable::new();
+            self.table.tick(self.now);
+        }
+        let mut over: Vec<(Instant, usize, usize)> = Vec::new();
+        for (at, job) in self.jobs.iter().enumerate() {
+            if let Place::Running { peer, until: Some(until) } = job.place
+                && until <= self.now
+            {
+                over.push((until, at, peer));
+            }
+        }
+        for (_, job, peer) in over {
+            self.end(job, Kind::WorkFail);
+            self.peers[peer].taken.push(job);
+        }
+    }
+
+    fn step(&mut self, step: &Step) {
+        match *step {
+            Step::Submit { peer, function, priority, background, key } => {
+                self.submit(peer, function, priority, background, key);
+            }
+            Step::CanDo { peer, function } => {
+                let limit = LIMIT.as_millis().to_string();
+                let limit: &[u8] = if function == 1 { limit.as_bytes() } else { b"0" };
+                self.send(peer, Kind::CanDoTimeout, &[FUNCTIONS[function].as_bytes(), limit]);
+                self.peers[peer].abilities[function] = true;
+            }
+            Step::CantDo { peer, function } => {
+                self.send(peer, Kind::CantDo, &[FUNCTIONS[function].as_bytes()]);
+                self.peers[peer].abilities[function] = false;
+            }
+            Step::Grab { peer } => self.grab(peer),
+            Step::Sleep { peer } => {
+                self.peers[peer].woken = false;
+                self.peers[peer].asleep = true;
+                self.send(peer, Kind::PreSleep, &[]);
+            }
+            Step::End { peer, at, how } => {
+                if let Some(job) = pick(&self.peers[peer].in_hand, at) {
+                    self.say(peer, job, how);
+                }
+            }
+            Step::Tell { peer, at } => {
+                if let Some(job) = pick(&self.peers[peer].in_hand, at) {
+                    self.say(peer, job, Kind::WorkStatus);
+                }
+            }
+            Step::Lie { peer, job } if !self.jobs.is_empty() => {
+                let job = job % self.jobs.len();
+                let is_its = matches!(self.jobs[job].place, Place::Running { peer: holder, .. } if holder == peer);
+                if !is_its {
+                    self.say(peer, job, Kind::WorkComplete);
+                }
+            }
+            Step::Cancel { peer, job } if !self.jobs.is_empty() => self.cancel(peer, job % self.jobs.len()),
+            Step::Lie { .. } | Step::Cancel { .. } => {}
+            Step::Leave { peer } => self.leave(peer),
+            Step::Pass { millis } => self.pass(millis),
+        }
+    }
+
+    fn check(&mut self) {
+        for peer in 0..PEERS {
+            let out = std::mem::take(&mut self.table.conns[self.keys[peer]].out);
+            let (mut got, mut noops) = (Vec::new(), 0);
+            each_packet(&out, |kind, first| match kind {
+                Kind::Noop => noops += 1,
+                kind => got.push((kind, first.to_vec())),
+            });
+            // Of what one step brings the order between jobs is not promised.
+            let mut expected = std::mem::take(&mut self.expected[peer]);
+            got.sort_by_key(|(kind, handle)| (kind.code(), handle.clone()));
+            expected.sort_by_key(|(kind, handle)| (kind.code(), handle.clone()));
+            assert_eq!(got, expected, "what peer {peer} got");
+            assert!(noops <= usize::from(self.peers[peer].asleep), "{noops} wake-ups of one that is awake");
+            if noops == 1 {
+                (self.peers[peer].asleep, self.peers[peer].woken) = (false, true);
+            }
+        }
+        self.check_counts();
+        for (function, name) in FUNCTIONS.iter().enumerate() {
+            let queued: usize = self.queues[function].iter().map(VecDeque::len).sum();
+            let able = || self.peers.iter().filter(|peer| peer.abilities[function]);
+            let lost = queued > 0 && able().any(|peer| peer.asleep) && !able().any(|peer| peer.woken);
+            assert!(!lost, "{queued} jobs of {name} wait, a worker sleeps, and nobody was woken");
+        }
+    }
+
+    fn check_counts(&self) {
+        for (at, name) in FUNCTIONS.iter().enumerate() {
+            let Some(entry) = self.table.names.get(name.as_bytes()).map(|key| &self.table.functions[*key]) else {
+                assert!(self.jobs.iter().all(|job| job.function != at));
+                continue;
+            };
+            let queued: [usize; 3] = std::array::from_fn(|priority| self.queues[at][priority].len());
+            let running =
+                self.jobs.iter().filter(|job| job.function == at && matches!(job.place, Place::Running { .. }));
+            let able = self.peers.iter().filter(|peer| peer.abilities[at]).count();
+            assert_eq!((entry.queued, entry.running, entry.workers), (queued, running.count(), able), "{name}");
+        }
+        let waiting: usize = self.jobs.iter().map(|job| job.waiting.len()).sum();
+        assert_eq!(self.table.conns.values().map(|conn| conn.live).sum::<usize>(), waiting);
+    }
+}
+
+fn pick(from: &[usize], at: usize) -> Option<usize> {
+    (!from.is_empty()).then(|| from[at % from.len()])
+}
+
+fn each_packet(mut bytes: &[u8], mut each: impl FnMut(Kind, &[u8])) {
+    while let Message::Frame { frame, length } = packet::decode(bytes, &Limits::default()).unwrap() {
+        let packet = frame.packet().unwrap();
+        each(packet.kind, packet.arg(0));
+        bytes = &bytes[length..];
+    }
+    assert!(bytes.is_empty());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+    #[test]
+    fn any_order(steps in prop::collection::vec(step(), 0..120)) {
+        let mut run = Run::new();
+        run.check();
+        for step in &steps {
+            run.step(step);
+            run.check();
+        }
+        // When all are gone, nothing is left but what runs by itself.
+        (0..PEERS).for_each(|peer| run.leave(peer));
+        run.check();
+        let left = run.jobs.iter().filter(|job| job.place != Place::Over).count();
+        let kept = run.jobs.iter().filter(|job| job.detached && job.place == Place::Queued).count();
+        prop_assert_eq!(left, kept);
+        prop_assert!(run.table.runs.is_empty());
+    }
+}
