@@ -23,5 +23,8 @@ pub use client::{
     Routing, Submitting, TextAnswer, Updates,
 };
 pub use error::Error;
-pub use server::{Answer, Builder as ServerBuilder, Compat, OnLoss, Server};
+pub use server::{
+    Answer, Builder as ServerBuilder, ChangeError, ClientStatus, Compat, FunctionStatus, JobState, JobStatus, OnLoss,
+    Server, ServerCounters, ServerStatus,
+};
 pub use worker::{Job, WorkError, Worker};

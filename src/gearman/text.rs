@@ -45,6 +45,11 @@ pub enum Command {
     Resume(Vec<u8>),
     /// Why a function, or a job, does not run.
     Explain(Vec<u8>),
+    /// How much there is of what takes memory.
+    Gladiator {
+        /// With what there is none or one of.
+        all: bool,
+    },
     /// The server's process id.
     GetPid,
     /// The level of its log.
@@ -123,6 +128,7 @@ pub fn parse(line: &[u8]) -> Result<Command, TextError> {
         b"workers" => Command::Workers,
         b"clients" => Command::Clients,
         b"jobs" => Command::Jobs,
+        b"gladiator" => Command::Gladiator { all: keyword() == b"all" },
         b"getpid" => Command::GetPid,
         b"verbose" => Command::Verbose,
         b"version" => Command::Version,
@@ -201,6 +207,16 @@ pub fn escape(name: &[u8]) -> Cow<'_, [u8]> {
     Cow::Owned(out)
 }
 
+/// The same where words are split by spaces.
+pub fn escape_word(name: &[u8]) -> Cow<'_, [u8]> {
+    let escaped = escape(name);
+    if !name.contains(&b' ') {
+        return escaped;
+    }
+    let shown = |byte: &u8| if *byte == b' ' { b"\\x20".to_vec() } else { vec![*byte] };
+    Cow::Owned(escaped.iter().flat_map(shown).collect())
+}
+
 /// The name that looks like this. What is no escape stands for itself.
 pub fn unescape(word: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(word.len());
@@ -274,6 +290,8 @@ mod tests {
             let shown = escape(name);
             assert!(!shown.iter().any(u8::is_ascii_control), "{shown:?}");
             assert_eq!(unescape(&shown), name);
+            assert!(!escape_word(name).contains(&b' '));
+            assert_eq!(unescape(&escape_word(name)), name);
         }
         assert_eq!(unescape(b"\\x4"), b"\\x4");
     }

@@ -8,6 +8,7 @@ use layshaft::gearman::packet::{self, Kind, Limits, Magic, Message};
 use layshaft::gearman::{Server, ServerBuilder};
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
@@ -221,6 +222,17 @@ impl Peer {
         .unwrap();
     }
 
+    /// Goes without a word, so that the server knows that it does not listen, either.
+    pub(crate) fn reset(self) {
+        let Stream::Tcp(stream) = &self.stream else { panic!("only TCP has that") };
+        let linger = libc::linger { l_onoff: 1, l_linger: 0 };
+        let size = size_of::<libc::linger>() as libc::socklen_t;
+        let value = (&raw const linger).cast();
+        // SAFETY: the descriptor is open, and `value` points to as many bytes as are said.
+        let done = unsafe { libc::setsockopt(stream.as_raw_fd(), libc::SOL_SOCKET, libc::SO_LINGER, value, size) };
+        assert_eq!(done, 0);
+    }
+
     pub(crate) fn local_address(&self) -> String {
         match &self.stream {
             Stream::Tcp(stream) => stream.local_addr().unwrap().to_string(),
@@ -282,11 +294,17 @@ impl Peer {
         }
     }
 
+    /// A line, without its end.
     pub(crate) fn line(&mut self) -> String {
+        self.raw_line().trim_end_matches(['\r', '\n']).to_owned()
+    }
+
+    /// A line, with its end.
+    pub(crate) fn raw_line(&mut self) -> String {
         loop {
             if let Some(end) = self.buffer.iter().position(|byte| *byte == b'\n') {
                 let line: Vec<u8> = self.buffer.drain(..=end).collect();
-                return String::from_utf8_lossy(&line).trim_end_matches(['\r', '\n']).to_owned();
+                return String::from_utf8_lossy(&line).into_owned();
             }
             assert!(self.more() > 0, "the end, after {}", self.buffer.escape_ascii());
         }

@@ -3,7 +3,8 @@
 use super::functions::Target;
 use super::job::{State, Unique};
 use super::keys::{ConnKey, JobKey};
-use super::table::{End, Table};
+use super::status::ChangeError;
+use super::table::Table;
 use crate::gearman::text::{self, Command, TextError};
 use std::io::Write;
 
@@ -73,37 +74,42 @@ impl Table {
             Command::Jobs => self.list_jobs(),
             Command::ShowJobs => self.show_jobs(),
             Command::ShowUniqueJobs => self.show_unique_jobs(),
+            Command::Gladiator { all } => self.gladiator(all),
             Command::GetPid => format!("OK {}\n", std::process::id()).into_bytes(),
             Command::Verbose => b"OK INFO\n".to_vec(),
+            Command::Version if self.settings.perl_errors => format!("v{}\n", env!("CARGO_PKG_VERSION")).into_bytes(),
             Command::Version => format!("OK {}\n", env!("CARGO_PKG_VERSION")).into_bytes(),
-            Command::MaxQueue { function, most } => self.on_function(&function, |table, key| {
-                table.set_max_queue(key, most);
-                Ok(())
-            }),
-            Command::CreateFunction(name) => self.on_function(&name, |_, _| Ok(())),
-            Command::DropFunction(name) => self.drop_named(&name),
-            Command::Pause(name) => self.on_function(&name, |table, key| {
-                match &table.functions[key].target {
-                    Target::Remote(function) => function.pause(),
-                    Target::Local(local) => local.pause(),
-                }
-                Ok(())
-            }),
-            Command::Resume(name) => self.on_function(&name, |table, key| {
-                match &table.functions[key].target {
-                    Target::Remote(function) => function.resume(),
-                    Target::Local(local) => local.resume(),
-                }
-                Ok(())
-            }),
-            Command::CancelJob(handle) => self.cancel(&handle),
+            Command::MaxQueue { function, most } => {
+                let done = self.on_function(&function, |table, key| table.set_max_queue(key, most));
+                self.done(done)
+            }
+            Command::CreateFunction(name) => {
+                let done = self.on_function(&name, |_, _| ());
+                self.done(done)
+            }
+            Command::DropFunction(name) => {
+                let done = self.remove_function(&name);
+                self.done(done)
+            }
+            Command::Pause(name) => {
+                let done = self.on_function(&name, |table, key| table.set_paused(key, true));
+                self.done(done)
+            }
+            Command::Resume(name) => {
+                let done = self.on_function(&name, |table, key| table.set_paused(key, false));
+                self.done(done)
+            }
+            Command::CancelJob(handle) if self.cancel_job(&handle) => self.done(Ok(())),
+            Command::CancelJob(_) => {
+                text::refusal("UNKNOWN_JOB", "no queued or running job has this handle").into_bytes()
+            }
             Command::Explain(what) => self.explain(&what),
             Command::Shutdown { .. } if !self.settings.allow_shutdown => {
                 let text = "shutting down by command is not allowed here";
                 text::refusal("NOT_ALLOWED", text).into_bytes()
             }
             Command::Shutdown { graceful } => {
-                return (b"OK\r\n".to_vec(), Some(if graceful { Ending::Graceful } else { Ending::Now }));
+                return (self.done(Ok(())), Some(if graceful { Ending::Graceful } else { Ending::Now }));
             }
         };
         (answer, None)
@@ -129,17 +135,17 @@ impl Table {
     fn workers(&self) -> Vec<u8> {
         self.rows(self.conns_by_number(), |row, key| {
             let conn = &self.conns[key];
-            write_into(row, format_args!("{} ", conn.number));
-            row.extend_from_slice(&text::escape(conn.peer.as_bytes()));
-            row.push(b' ');
+            let address = conn.ip.map_or_else(|| conn.peer.clone(), |ip| ip.to_string());
+            write_into(row, format_args!("{} {address} ", conn.number));
             row.extend_from_slice(&text::escape(&conn.id));
             row.extend_from_slice(b" :");
-            let abilities = conn.worker.as_ref().map(|worker| worker.abilities.keys()).into_iter().flatten();
-            let mut names: Vec<&[u8]> = abilities.map(|function| &*self.functions[*function].name).collect();
-            names.sort_unstable();
+            let names = self.ability_names(key);
+            if names.is_empty() && self.settings.perl_errors {
+                row.push(b' ');
+            }
             for name in names {
                 row.push(b' ');
-                row.extend_from_slice(&text::escape(name));
+                row.extend_from_slice(&text::escape_word(name));
             }
         })
     }
@@ -150,10 +156,7 @@ impl Table {
             let conn = &self.conns[key];
             out.extend_from_slice(&text::escape(conn.peer.as_bytes()));
             out.push(b'\n');
-            let mut jobs: Vec<JobKey> = conn.listening.iter().copied().filter(|job| self.jobs.contains(*job)).collect();
-            jobs.sort_unstable();
-            jobs.dedup();
-            for job in jobs.into_iter().filter(|job| self.jobs[*job].state != State::Buried) {
+            for job in self.listened_to(key) {
                 out.push(b'\t');
                 self.describe(&mut out, job);
                 out.push(b'\n');
@@ -180,7 +183,7 @@ impl Table {
         }
     }
 
-    fn live_jobs(&self) -> Vec<JobKey> {
+    pub(super) fn live_jobs(&self) -> Vec<JobKey> {
         let live = self.jobs.iter().filter(|(_, job)| job.state != State::Buried);
         let mut keys: Vec<JobKey> = live.map(|(key, _)| key).collect();
         keys.sort_unstable();
@@ -208,7 +211,7 @@ impl Table {
         self.rows(keyed.collect(), |row, key| row.extend_from_slice(&text::escape(self.jobs[key].shown_unique())))
     }
 
-    fn conns_by_number(&self) -> Vec<ConnKey> {
+    pub(super) fn conns_by_number(&self) -> Vec<ConnKey> {
         let mut keys: Vec<ConnKey> = self.conns.keys().collect();
         keys.sort_by_key(|key| self.conns[*key].number);
         keys
@@ -224,42 +227,21 @@ impl Table {
         out
     }
 
-    /// Does something with a function, which is made if there is none.
-    fn on_function(
-        &mut self,
-        name: &[u8],
-        change: impl FnOnce(&mut Self, super::keys::FunctionKey) -> Result<(), String>,
-    ) -> Vec<u8> {
-        let done = match self.function(name) {
-            Ok(key) => change(self, key),
-            Err(why) => Err(why.text()),
+    /// The line that says that something is done, or why not.
+    fn done(&self, done: Result<(), ChangeError>) -> Vec<u8> {
+        let code = match &done {
+            Ok(()) if self.settings.perl_errors => return b"OK\n".to_vec(),
+            Ok(()) => return b"OK\r\n".to_vec(),
+            Err(ChangeError::Unknown(_)) => "UNKNOWN_FUNCTION",
+            Err(ChangeError::InUse) => "FUNCTION_IN_USE",
+            Err(ChangeError::Refused(_)) => "SERVER_ERROR",
         };
-        done.map_or_else(|why| text::refusal("SERVER_ERROR", &why), |()| "OK\r\n".to_owned()).into_bytes()
+        done.map_or_else(|why| text::refusal(code, &why.to_string()), |()| String::new()).into_bytes()
     }
 
-    fn drop_named(&mut self, name: &[u8]) -> Vec<u8> {
-        let Some(key) = self.names.get(name).copied() else {
-            let text = format!("there is no function \"{}\"", name.escape_ascii());
-            return text::refusal("UNKNOWN_FUNCTION", &text).into_bytes();
-        };
-        let entry = &self.functions[key];
-        let in_use = entry.capable() > 0 || entry.running > 0;
-        if in_use {
-            let text = "there are still connected workers or executing clients";
-            return text::refusal("FUNCTION_IN_USE", text).into_bytes();
-        }
-        self.drop_function(key);
-        b"OK\r\n".to_vec()
-    }
-
-    fn cancel(&mut self, handle: &[u8]) -> Vec<u8> {
-        match self.find(handle) {
-            Some(key) => {
-                self.end(key, End::Fail);
-                b"OK\r\n".to_vec()
-            }
-            None => text::refusal("UNKNOWN_JOB", "no queued or running job has this handle").into_bytes(),
-        }
+    fn gladiator(&self, all: bool) -> Vec<u8> {
+        let census = self.census().into_iter().filter(|(count, _)| all || *count > 1);
+        self.rows(census.collect(), |row, (count, what)| write_into(row, format_args!("{count:7} {what}")))
     }
 
     fn explain(&mut self, what: &[u8]) -> Vec<u8> {
@@ -307,7 +289,7 @@ fn write_into(row: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
 
 impl super::functions::Entry {
     /// Workers that can do it: this process counts as one.
-    fn capable(&self) -> usize {
+    pub(super) fn capable(&self) -> usize {
         self.workers + usize::from(matches!(self.target, Target::Local(_)))
     }
 }

@@ -240,7 +240,8 @@ impl Table {
         }
         // Not on the way of any job: a look at each function.
         self.effort += self.functions.len() / 8;
-        let found = self.functions.keys().find_map(|function| self.unique_job(function, Unique::Key(unique)));
+        let mut keyed = self.functions.iter().filter(|(_, entry)| !entry.uniques.is_empty());
+        let found = keyed.find_map(|(function, _)| self.unique_job(function, Unique::Key(unique)));
         let Some(job) = found.and_then(|key| self.jobs.get(key)) else {
             return self.send(from, Kind::StatusResUnique, &[unique, b"0", b"0", b"0", b"0", b"0"]);
         };

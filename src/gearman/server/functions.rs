@@ -1,5 +1,6 @@
 //! The functions of a server: who does their jobs, and how many there are.
 
+use super::job::{Job, State};
 use super::keys::{FunctionKey, JobKey};
 use super::local::Local;
 use super::notices::Ticket;
@@ -121,14 +122,20 @@ impl Entry {
     }
 }
 
-/// The engine's name of a function: the same, if that is text.
-pub(super) fn engine_name(name: &[u8]) -> String {
+/// The engine's name of a function: the same, if that is text without a backslash. No two are alike; `number` is used once, for
+/// one that is too long when it is escaped.
+fn engine_name(name: &[u8], number: usize) -> String {
     match std::str::from_utf8(name) {
-        Ok(text) => text.to_owned(),
-        Err(_) => {
+        Ok(text) if !text.contains('\\') => text.to_owned(),
+        _ => {
             let is_text = |byte: &u8| byte.is_ascii() && *byte != b'\\';
             let shown = |byte: u8| if is_text(&byte) { (byte as char).to_string() } else { format!("\\x{byte:02x}") };
-            name.iter().map(|byte| shown(*byte)).collect()
+            let mut escaped: String = name.iter().map(|byte| shown(*byte)).collect();
+            if escaped.len() > NAME_BYTES {
+                escaped.truncate(NAME_BYTES - 32);
+                escaped.push_str(&format!("\\#{number}"));
+            }
+            escaped
         }
     }
 }
@@ -152,7 +159,8 @@ impl Table {
         if self.functions.len() >= most {
             return Err(NoFunction::TooMany(most));
         }
-        let function = match self.engine.consumer::<Ticket, ()>(&engine_name(name)) {
+        self.functions_made += 1;
+        let function = match self.engine.consumer::<Ticket, ()>(&engine_name(name, self.functions_made)) {
             Ok(function) => function,
             Err(RegisterError::Closed) => return Err(NoFunction::Closed),
             Err(_) => return Err(NoFunction::Taken),
@@ -202,24 +210,25 @@ impl Table {
 
     /// Forgets a function, with its jobs.
     pub(super) fn drop_function(&mut self, key: FunctionKey) {
-        let jobs: Vec<JobKey> = self.jobs.iter().filter(|(_, job)| job.function == key).map(|(job, _)| job).collect();
+        self.effort += self.jobs.iter().count() / 8;
+        let is_live = |job: &Job| job.function == key && job.state != State::Buried;
+        let jobs: Vec<JobKey> = self.jobs.iter().filter(|(_, job)| is_live(job)).map(|(job, _)| job).collect();
         for job in &jobs {
             self.end(*job, super::table::End::Fail);
         }
         let Some(entry) = self.functions.get(key) else { return };
-        if matches!(entry.target, Target::Remote(_)) {
-            // With what is left of its jobs' tickets.
-            if let Target::Remote(function) = &entry.target {
-                let set = self.engine.consumer_set();
-                set.add(function);
-                while let Some(pulled) = set.try_next() {
-                    let (ticket, completer) = pulled.take();
-                    let job = ticket.spend();
-                    completer.complete(());
-                    self.jobs.remove(job);
-                }
+        // With what is left of its jobs' tickets.
+        if let Target::Remote(function) = &entry.target {
+            let set = self.engine.consumer_set();
+            set.add(function);
+            while let Some(pulled) = set.try_next() {
+                let (ticket, completer) = pulled.take();
+                let job = ticket.spend();
+                completer.complete(());
+                self.jobs.remove(job);
             }
-            self.engine.remove(&engine_name(&entry.name));
+            // What is paused stays in the queue: the engine drops it, and each ticket tells.
+            self.engine.remove(function.name());
         }
         if let Some(entry) = self.functions.remove(key) {
             self.names.remove(&entry.name);

@@ -19,6 +19,7 @@
 //! | `table`, `functions`, `job`, `conn`, `timers` | jobs, functions and connections, without I/O |
 //! | `peers` | connections that come and go |
 //! | `command`, `admin` | what each packet, and each text command, does to them |
+//! | `status` | the same as plain data, and by call |
 //! | `notices` | what engine and bodies tell while somebody has the table |
 //! | `local` | functions of this process behind bytes |
 //! | `handles` | names of jobs on the wire |
@@ -42,12 +43,14 @@ mod settings;
 mod shard;
 mod slots;
 mod socket;
+mod status;
 mod stream;
 mod table;
 mod timers;
 
 pub use local::Answer;
 pub use settings::{Compat, OnLoss};
+pub use status::{ChangeError, ClientStatus, FunctionStatus, JobState, JobStatus, ServerCounters, ServerStatus};
 
 use crate::sync::{Mutex, deepen_backlog};
 use crate::{Engine, Function, Overflow, RegisterError};

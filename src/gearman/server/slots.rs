@@ -83,10 +83,6 @@ impl<T> Slots<T> {
         if slot.generation == key.generation { slot.entry.as_mut() } else { None }
     }
 
-    pub(super) fn contains(&self, key: Key) -> bool {
-        self.get(key).is_some()
-    }
-
     pub(super) fn remove(&mut self, key: Key) -> Option<T> {
         let slot = self.chunks.get_mut(key.index as usize / CHUNK)?.get_mut(key.index as usize % CHUNK)?;
         if slot.generation != key.generation {
@@ -136,7 +132,7 @@ mod tests {
         assert_ne!(first, second);
         assert_eq!((slots.get(first), slots.get(second)), (None, Some(&2)));
         assert_eq!(slots.remove(first), None);
-        assert!(!slots.contains(Key::from_number(u64::MAX)) && !slots.contains(Key::from_number(0)));
+        assert!(slots.get(Key::from_number(u64::MAX)).is_none() && slots.get(Key::from_number(0)).is_none());
         assert_eq!(Key::from_number(second.number()), second);
     }
 

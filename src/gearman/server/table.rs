@@ -20,6 +20,7 @@ use super::local::Answer;
 use super::notices::{Bell, Notice, Notices, Ticket};
 use super::settings::{OnLoss, Settings};
 use super::slots::Slots;
+use super::status::ServerCounters;
 use super::timers::{Due, Timers, wall_seconds};
 use crate::gearman::packet::{self, Kind, Magic};
 use crate::{Engine, Priority, Update};
@@ -49,7 +50,7 @@ pub(super) struct Table {
     pub(super) bytes: usize,
     /// Connections with something to send, by shard.
     pub(super) dirty: Vec<Vec<ConnKey>>,
-    pub(super) counters: Counters,
+    pub(super) counters: ServerCounters,
     /// No job is given out any more.
     pub(super) is_draining: bool,
     /// When the server ends in any case.
@@ -59,23 +60,10 @@ pub(super) struct Table {
     taken: Vec<Notice>,
     /// What the messages since the last turn have cost, in about microseconds.
     pub(super) effort: usize,
+    /// Functions so far.
+    pub(super) functions_made: usize,
     /// Connections from each address.
     pub(super) peers: HashMap<IpAddr, usize>,
-}
-
-/// What happened since the start.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Counters {
-    pub(super) connections: u64,
-    /// Connections that were one too many.
-    pub(super) turned_away: u64,
-    pub(super) submits: u64,
-    pub(super) coalesced: u64,
-    pub(super) refused: u64,
-    pub(super) wakes: u64,
-    pub(super) handed_out: u64,
-    pub(super) requeued: u64,
-    pub(super) errors: u64,
 }
 
 /// How a job ends.
@@ -102,12 +90,13 @@ impl Table {
             timers: Timers::default(),
             bytes: 0,
             dirty: (0..shards).map(|_| Vec::new()).collect(),
-            counters: Counters::default(),
+            counters: ServerCounters::default(),
             is_draining: false,
             end_by: None,
             locals: 0,
             taken: Vec::new(),
             effort: 0,
+            functions_made: 0,
             peers: HashMap::new(),
         }
     }

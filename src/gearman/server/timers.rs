@@ -55,6 +55,11 @@ impl Timers {
         self.starts.push(Reverse((seconds, job)));
     }
 
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.due.len() + self.starts.len()
+    }
+
     /// The next that is due.
     pub(super) fn next_due(&mut self, now: Instant) -> Option<Due> {
         let Reverse((at, _)) = self.due.peek()?;
