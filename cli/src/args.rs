@@ -1,22 +1,24 @@
 //! The command line.
 
 mod map;
+mod remote;
 pub(crate) mod serve;
 mod work;
 
 use clap::{Parser, Subcommand};
 pub(crate) use map::{Asked, Map, Request};
+pub(crate) use remote::{Admin, Servers, Submit};
 pub(crate) use work::{From, Offer, STDIO, Work};
 
 /// More are a typing error rather than a wish.
 const MOST_WORKERS: i64 = 1024;
 
-/// Runs functions over many inputs on a lock-free, work-stealing engine
+/// Runs functions over many inputs on a lock-free, work-stealing engine, and jobs on Gearman servers
 #[derive(Debug, Parser)]
 #[command(
     name = "layshaft",
     version,
-    after_help = "Exit codes: 0 ok, 1 a job failed, 2 usage, 3 no server, 128 and more: interrupted by a signal"
+    after_help = "Exit codes: 0 ok, 1 a job failed, 2 usage, 3 cannot connect, 4 timed out, 5 refused, 128 and more: interrupted by a signal"
 )]
 pub(crate) struct Args {
     #[command(subcommand)]
@@ -28,6 +30,8 @@ pub(crate) enum Command {
     Map(Map),
     Serve(serve::Serve),
     Work(Work),
+    Submit(Submit),
+    Admin(Admin),
     Bench(Bench),
     Completions(Completions),
     Man(Man),

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod about;
+mod admin;
 mod args;
 mod bell;
 mod bench;
@@ -16,9 +17,11 @@ mod name;
 mod printer;
 mod program;
 mod progress;
+mod remote;
 mod run;
 mod serve;
 mod stdout;
+mod submit;
 mod summary;
 mod window;
 mod work;
@@ -49,6 +52,8 @@ fn main() -> ExitCode {
         args::Command::Map(options) => map::run(options),
         args::Command::Serve(options) => serve::run(options),
         args::Command::Work(options) => worker::run(options),
+        args::Command::Submit(options) => submit::run(options),
+        args::Command::Admin(options) => admin::run(options),
         args::Command::Bench(options) => bench::run(options),
         args::Command::Completions(options) => about::completions(options),
         args::Command::Man(options) => about::man(options),

@@ -9,6 +9,7 @@ use crate::interrupt::{self, Interrupt};
 use crate::printer::Printer;
 use crate::program::Program;
 use crate::progress::{Beside, Progress};
+use crate::remote::function::{IN_FLIGHT, Remote};
 use crate::run::{self, Run};
 use crate::summary::{self, Summary, Tally};
 use crate::window::{Order, Window};
@@ -33,7 +34,17 @@ pub(crate) fn run(options: &Map) -> u8 {
             return EXIT_USAGE;
         }
     };
-    let Prepared { engine, mut run, inputs, children, interrupt } = match prepare(options, &request) {
+    let remote = match request.function {
+        Asked::Remote { servers, name } => match Remote::open(servers, name, options.timeout) {
+            Ok(remote) => Some(remote),
+            Err((code, message)) => {
+                complain(io::stderr(), message);
+                return code;
+            }
+        },
+        _ => None,
+    };
+    let Prepared { engine, mut run, inputs, children, interrupt } = match prepare(options, &request, remote) {
         Ok(prepared) => prepared,
         Err(message) => {
             complain(io::stderr(), message);
@@ -66,13 +77,18 @@ struct Prepared {
 }
 
 /// Makes ready, or says what is wrong before anything runs.
-fn prepare(options: &Map, request: &Request<'_>) -> Result<Prepared, String> {
+fn prepare(options: &Map, request: &Request<'_>, remote: Option<Remote>) -> Result<Prepared, String> {
     let (bell, children) = (Bell::here(), Arc::new(Children::default()));
-    let work = match request.function {
-        Asked::Builtin(builtin) => Work::Builtin(builtin),
-        Asked::Program { name, args } => Work::Program(Program::find_for_inputs(name, args, Arc::clone(&children))?),
+    let jobs = options.jobs.or(remote.is_some().then_some(IN_FLIGHT));
+    let work = match (request.function, remote) {
+        (_, Some(remote)) => Work::Remote(remote),
+        (Asked::Builtin(builtin), None) => Work::Builtin(builtin),
+        (Asked::Remote { .. }, None) => return Err("the servers were not asked".to_owned()),
+        (Asked::Program { name, args }, None) => {
+            Work::Program(Program::find_for_inputs(name, args, Arc::clone(&children))?)
+        }
     };
-    let dash_is_taken = options.is_list_stdin() && matches!(work, Work::Builtin(_));
+    let dash_is_taken = options.is_list_stdin() && !matches!(work, Work::Program(_));
     let inputs = || places(options, request).map(|places| Inputs::new(places, dash_is_taken, Arc::clone(&bell)));
     let format = if options.json { Format::Json } else { Format::Text };
     let progress = Progress::new(!options.no_progress && !options.quiet);
@@ -84,7 +100,7 @@ fn prepare(options: &Map, request: &Request<'_>) -> Result<Prepared, String> {
     let interrupt = interrupt::watch(ring, Arc::clone(&children)).map_err(|e| cannot_start(&e))?;
     let name = work.name();
     let body = move |input: &_| work.run(input, format);
-    let (engine, function) = run::start(options.jobs, name, body).map_err(|e| cannot_start(&*e))?;
+    let (engine, function) = run::start(jobs, name, body).map_err(|e| cannot_start(&*e))?;
     if !all.have_lists() {
         progress.count(inputs()?);
     }
@@ -109,9 +125,9 @@ fn places(options: &Map, request: &Request<'_>) -> Result<Vec<Place>, String> {
             if is_stdin { Box::new(io::stdin()) } else { Box::new(File::open(from).map_err(unreadable)?) };
         Ok(Place::List(List { name: from.clone(), from: reader, end: options.end() }))
     };
-    let is_builtin = matches!(request.function, Asked::Builtin(_));
+    let reads_inputs = request.function.reads_inputs();
     let named = request.inputs.iter().map(|input| match *input == STDIN {
-        true if is_builtin => Ok(Place::Stdin),
+        true if reads_inputs => Ok(Place::Stdin),
         true => list(&input.into()),
         false => Ok(Place::Named(input.into())),
     });

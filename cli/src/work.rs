@@ -1,8 +1,9 @@
-//! What is done with one input: a built-in function or a program.
+//! What is done with one input: a built-in function, a program, or a function of Gearman servers.
 
 use crate::builtin::Builtin;
 use crate::found::{Bytes, Format, Found};
 use crate::program::{Failed, Program};
+use crate::remote::function::Remote;
 use std::io;
 use std::path::Path;
 
@@ -10,6 +11,7 @@ use std::path::Path;
 pub(crate) enum Work {
     Builtin(Builtin),
     Program(Program),
+    Remote(Remote),
 }
 
 /// What it made of one input.
@@ -17,7 +19,7 @@ pub(crate) enum Work {
 pub(crate) struct Output {
     /// What is to be printed.
     pub(crate) line: Vec<u8>,
-    /// Bytes read: of the input by a built-in function, of what it prints from a program.
+    /// Bytes read: of the input by a built-in function, of what it prints from a program; sent, to a remote function.
     pub(crate) bytes: u64,
 }
 
@@ -33,6 +35,7 @@ impl Work {
         match self {
             Work::Builtin(builtin) => builtin.name(),
             Work::Program(_) => "command",
+            Work::Remote(_) => "remote",
         }
     }
 
@@ -43,6 +46,10 @@ impl Work {
                 let printed = program.run(input.as_os_str()).map_err(Failure::Program)?;
                 let bytes = printed.len() as u64;
                 (Found::Printed(Bytes(printed)), bytes)
+            }
+            Work::Remote(remote) => {
+                let (came, sent) = remote.run(input)?;
+                (Found::Printed(Bytes(came)), sent)
             }
         };
         Ok(Output { line: found.format(format, input.as_os_str()), bytes })

@@ -5,43 +5,55 @@
 //!
 //! | file | what it is |
 //! |---|---|
-//! | `submit`, `reply`, `update`, `ask`, `error` | the public types |
+//! | `builder`, `submit`, `handle`, `reply`, `update`, `updates`, `text`, `error` | the public types |
 //! | `mail` | from callers to the thread; how much may be on the way |
-//! | `io` | the thread: sockets |
+//! | `io`, `stream` | the thread: sockets |
 //! | `core`, `answers` | what it decides, without I/O; what servers say |
-//! | `job`, `link`, `server`, `route` | a job, a connection, a server, and which one gets a job |
+//! | `job`, `jobs`, `spec`, `ask` | a job, the table of them, what is written of one; questions that are no jobs |
+//! | `link`, `server`, `route`, `crc`, `cause` | a connection, a server, which one gets a job, why a connection is over |
 
 mod answers;
 mod ask;
 mod builder;
+mod cause;
 mod core;
+mod crc;
 mod error;
+mod handle;
 mod io;
 mod job;
+mod jobs;
 mod link;
 mod mail;
 mod reply;
 mod route;
 mod server;
+mod spec;
+mod stream;
 mod submit;
+mod text;
 mod update;
+mod updates;
 
-pub use ask::TextAnswer;
 pub use builder::ClientBuilder;
 pub use error::ClientError;
-pub use reply::{RemoteHandle, Reply};
+pub use handle::RemoteHandle;
+pub use reply::Reply;
 pub use route::Routing;
 pub use submit::{RemoteSubmit, Submitting};
-pub use update::{RemoteId, RemoteStatus, RemoteUpdate, Updates};
+pub use text::TextAnswer;
+pub use update::{RemoteId, RemoteStatus, RemoteUpdate};
+pub use updates::Updates;
 
 use crate::gearman::address::Address;
 use crate::sync::Mutex;
-use ask::{Ask, Question, Text};
+use ask::{Ask, Question};
 use mail::{Command, Line};
 use reply::pair;
 use std::fmt;
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use text::Text;
 
 /// A client of Gearman servers. Clones share its thread and its connections.
 ///

@@ -59,13 +59,21 @@ impl Peer {
     /// The next packet but for the wish for exceptions, which is granted; `None` at the end.
     pub(crate) fn next(&mut self) -> Option<Asked> {
         loop {
-            let asked = self.any()?;
-            if asked.kind != Kind::OptionReq {
+            if let Some(asked) = self.wish()? {
                 return Some(asked);
             }
-            assert_eq!(asked.args, [b"exceptions"]);
-            self.send(Kind::OptionRes, &[b"exceptions"]);
         }
+    }
+
+    /// The next packet, unless it is the wish for exceptions, which is granted.
+    fn wish(&mut self) -> Option<Option<Asked>> {
+        let asked = self.any()?;
+        if asked.kind != Kind::OptionReq {
+            return Some(Some(asked));
+        }
+        assert_eq!(asked.args, [b"exceptions"]);
+        self.send(Kind::OptionRes, &[b"exceptions"]);
+        Some(None)
     }
 
     fn any(&mut self) -> Option<Asked> {
@@ -85,8 +93,14 @@ impl Peer {
         }
     }
 
-    /// A line of text.
+    /// A line of text. Before the first one comes the wish for exceptions.
     pub(crate) fn line(&mut self) -> String {
+        while self.bytes.first().is_none_or(|byte| *byte == 0) {
+            match self.bytes.is_empty() {
+                true => assert!(self.more(), "a line"),
+                false => _ = self.wish().expect("a packet"),
+            }
+        }
         loop {
             if let Some(end) = self.bytes.iter().position(|byte| *byte == b'\n') {
                 let line = self.bytes.drain(..=end).take(end).collect();

@@ -9,6 +9,7 @@ use clap::{Arg, Command, CommandFactory, Error, value_parser};
 use std::ffi::{OsStr, OsString};
 use std::io::{self, IsTerminal};
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Run a built-in function or a command on every input, and print the results in input order
 ///
@@ -29,7 +30,8 @@ use std::path::PathBuf;
 /// exit code is then 128 and the signal's number: 130, 143, 129.
 #[derive(Debug, clap::Args)]
 #[command(override_usage = "layshaft map [OPTIONS] <FUNCTION> <INPUT>...
-       layshaft map [OPTIONS] [INPUT]... -- <CMD> [ARG]...")]
+       layshaft map [OPTIONS] [INPUT]... -- <CMD> [ARG]...
+       layshaft map [OPTIONS] --server <LIST> <FUNCTION> <INPUT>...")]
 pub(crate) struct Map {
     /// The function to run; anything else is the first INPUT of a command
     #[arg(value_name = "FUNCTION", value_parser = FirstParser)]
@@ -76,6 +78,15 @@ pub(crate) struct Map {
     #[arg(long, short)]
     pub(crate) quiet: bool,
 
+    /// Run FUNCTION, any name, on these Gearman servers: the bytes of each file are the payload of a job, which is submitted
+    /// once; its data and its result are printed. --jobs says how many are on their way [default then: 64]
+    #[arg(long, value_name = "LIST")]
+    pub(crate) server: Option<String>,
+
+    /// With --server: how long a job may take, such as 90s or 500ms
+    #[arg(long, value_name = "DURATION", value_parser = crate::remote::time::duration, requires = "server")]
+    pub(crate) timeout: Option<Duration>,
+
     /// Print the engine's own figures at the end, on standard error: a line a worker
     #[arg(long)]
     pub(crate) stats: bool,
@@ -111,6 +122,14 @@ impl TypedValueParser for FirstParser {
 pub(crate) enum Asked<'a> {
     Builtin(Builtin),
     Program { name: &'a OsStr, args: &'a [OsString] },
+    Remote { servers: &'a str, name: &'a OsStr },
+}
+
+impl Asked<'_> {
+    /// Whether inputs are files to be read, and not words for a program.
+    pub(crate) fn reads_inputs(&self) -> bool {
+        !matches!(self, Asked::Program { .. })
+    }
 }
 
 /// What is asked for.
@@ -124,6 +143,14 @@ impl Map {
     pub(crate) fn request(&self) -> Result<Request<'_>, Error> {
         let inputs = self.inputs.iter();
         let (function, mut inputs): (_, Vec<&OsStr>) = match (&self.first, self.after.as_slice()) {
+            (Some(first), after) if self.server.is_some() => {
+                let name = match first {
+                    First::Function(builtin) => OsStr::new(builtin.name()),
+                    First::Input(word) => word,
+                };
+                let servers = self.server.as_deref().unwrap_or_default();
+                (Asked::Remote { servers, name }, inputs.chain(after).map(OsString::as_os_str).collect())
+            }
             (Some(First::Function(builtin)), after) => {
                 (Asked::Builtin(*builtin), inputs.chain(after).map(OsString::as_os_str).collect())
             }
@@ -140,7 +167,7 @@ impl Map {
             }
         };
         if inputs.is_empty() && self.files_from.is_none() {
-            if matches!(function, Asked::Builtin(_)) || io::stdin().is_terminal() {
+            if function.reads_inputs() || io::stdin().is_terminal() {
                 let text = "there is no <INPUT>..., and no --files-from for a list of them";
                 return Err(usage(ErrorKind::MissingRequiredArgument, text));
             }

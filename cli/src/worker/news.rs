@@ -1,9 +1,10 @@
 //! What happens to the worker's connections, told to whoever runs it.
 
 use crate::complain;
+use layshaft::gearman::Error;
 use layshaft::gearman::worker::Event;
 use std::collections::BTreeMap;
-use std::error::Error;
+use std::error::Error as StdError;
 use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -45,7 +46,9 @@ impl News {
             }
             Event::Lost { server, error, attempts, retry, .. } => {
                 let why = chain(*error);
-                if *attempts == 1 && known.has_met {
+                // Who has started this process and goes away wants it to end.
+                let is_end = retry.is_none() && matches!(error, Error::Closed);
+                if *attempts == 1 && known.has_met && !(is_end && self.is_quiet) {
                     let next = retry.map_or(String::new(), |wait| format!("; next try in {:.1} s", wait.as_secs_f64()));
                     complain(io::stderr(), format_args!("{server}: {why}{next}"));
                 }
@@ -71,7 +74,7 @@ impl News {
 }
 
 /// An error with its causes.
-pub(crate) fn chain(error: &dyn Error) -> String {
+pub(crate) fn chain(error: &dyn StdError) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

@@ -1,9 +1,11 @@
 //! What servers say, and whom it concerns.
 
 use super::ask::{Ask, number};
+use super::cause::Cause;
 use super::core::{Core, PING};
-use super::error::{Cause, ClientError};
-use super::job::{Attempt, Caller};
+use super::error::ClientError;
+use super::job::Caller;
+use super::jobs::Attempt;
 use super::link::{Link, Owed, Read};
 use super::update::{RemoteId, RemoteUpdate};
 use crate::gearman::packet::{Kind, Packet, PacketError};

@@ -3,8 +3,10 @@
 
 use super::ask::Question;
 use super::builder::Settings;
-use super::error::{Cause, ClientError};
-use super::job::{Attempt, Job, Jobs, Key};
+use super::cause::Cause;
+use super::error::ClientError;
+use super::job::Job;
+use super::jobs::{Attempt, Jobs, Key};
 use super::link::{Link, Owed};
 use super::route::Router;
 use super::server::{Server, State};

@@ -1,17 +1,16 @@
 //! The client's thread: sockets in, sockets out, and `core` between them.
 
 use super::builder::Settings;
+use super::cause::Cause;
 use super::core::Core;
-use super::error::{Cause, ClientError};
+use super::error::ClientError;
 use super::mail::{Command, Line, Mailbox};
+use super::stream::Stream;
 use super::{Client, Inner};
-use crate::gearman::address::{Address, Connected};
+use crate::gearman::address::Address;
 use crate::sync::Mutex;
-use mio::net::TcpStream;
-#[cfg(unix)]
-use mio::net::UnixStream;
-use mio::{Events, Interest, Poll, Token};
-use std::io::{self, ErrorKind, Read, Write};
+use mio::{Events, Poll, Token};
+use std::io::{ErrorKind, Read, Write};
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread;
@@ -23,43 +22,6 @@ const BUFFER: usize = 256 * 1024;
 const READS: usize = 16;
 /// The token of the mailbox; servers have theirs from 0.
 const MAIL: Token = Token(usize::MAX);
-
-/// A connection, of either kind.
-enum Stream {
-    Tcp(TcpStream),
-    #[cfg(unix)]
-    Unix(UnixStream),
-}
-
-/// Does the same with either.
-macro_rules! either {
-    ($stream:expr, $inner:ident => $act:expr) => {
-        match $stream {
-            Stream::Tcp($inner) => $act,
-            #[cfg(unix)]
-            Stream::Unix($inner) => $act,
-        }
-    };
-}
-
-impl Stream {
-    fn register(connected: Connected, poll: &Poll, token: Token) -> io::Result<Stream> {
-        let mut stream = match connected {
-            Connected::Tcp(stream) => {
-                stream.set_nonblocking(true)?;
-                Stream::Tcp(TcpStream::from_std(stream))
-            }
-            #[cfg(unix)]
-            Connected::Unix(stream) => {
-                stream.set_nonblocking(true)?;
-                Stream::Unix(UnixStream::from_std(stream))
-            }
-        };
-        let both = Interest::READABLE | Interest::WRITABLE;
-        either!(&mut stream, inner => poll.registry().register(inner, token, both))?;
-        Ok(stream)
-    }
-}
 
 /// Starts the thread.
 pub(super) fn start(settings: Settings) -> Result<Client, ClientError> {
@@ -200,7 +162,7 @@ impl Turns {
             if bytes.is_empty() {
                 return;
             }
-            match either!(stream, inner => inner.write(bytes)) {
+            match stream.write(bytes) {
                 Ok(written) => self.core.wrote(i, written),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -222,7 +184,7 @@ impl Turns {
                 break;
             }
             reads += 1;
-            match either!(stream, inner => inner.read(&mut buffer)) {
+            match stream.read(&mut buffer) {
                 Ok(0) => self.core.lose(i, Cause::Closed, now),
                 Ok(n) => self.core.read(i, &buffer[..n], now),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,

@@ -1,63 +1,12 @@
-//! A job on the client's side, and the table of them.
+//! A job on the client's side.
 
 use super::error::ClientError;
 use super::reply::Completer;
+use super::spec::Spec;
 use super::update::{Listener, RemoteId, RemoteUpdate};
-use crate::gearman::packet::{self, HEADER, Kind, Magic};
 use crate::quiet::quietly;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
-
-/// What is submitted.
-#[derive(Debug, Clone)]
-pub(super) struct Spec {
-    pub(super) kind: Kind,
-    /// With its namespace.
-    pub(super) function: Vec<u8>,
-    /// Empty: none. `-`: the payload.
-    pub(super) unique: Vec<u8>,
-    pub(super) reducer: Option<Vec<u8>>,
-    /// Seconds since 1970.
-    pub(super) at: Option<u64>,
-    pub(super) payload: Vec<u8>,
-    pub(super) retries: u32,
-    pub(super) attempt_timeout: Option<Duration>,
-    pub(super) timeout: Option<Duration>,
-    /// Whether it may run twice.
-    pub(super) resubmit: bool,
-}
-
-impl Spec {
-    /// What equal jobs have in common, if there may be equal ones.
-    pub(super) fn key(&self) -> Option<&[u8]> {
-        match self.unique.as_slice() {
-            b"" => None,
-            b"-" => Some(&self.payload),
-            unique => Some(unique),
-        }
-    }
-
-    /// Bytes on the wire, nearly.
-    pub(super) fn size(&self) -> usize {
-        let reducer = self.reducer.as_ref().map_or(0, Vec::len);
-        HEADER + self.function.len() + self.unique.len() + reducer + self.payload.len() + 4
-    }
-
-    pub(super) fn encode(&self, out: &mut Vec<u8>) {
-        let (function, unique, payload) = (&self.function[..], &self.unique[..], &self.payload[..]);
-        match (&self.reducer, self.at) {
-            (Some(reducer), _) => {
-                // The empty argument is what libgearman sends, and servers expect.
-                packet::encode(out, Magic::Request, self.kind, &[function, unique, reducer, b"", payload]);
-            }
-            (None, Some(at)) => {
-                let at = at.to_string();
-                packet::encode(out, Magic::Request, self.kind, &[function, unique, at.as_bytes(), payload]);
-            }
-            (None, None) => packet::encode(out, Magic::Request, self.kind, &[function, unique, payload]),
-        }
-    }
-}
+use std::time::Instant;
 
 /// Who hears of the end.
 pub(super) enum Caller {
@@ -147,63 +96,5 @@ impl Job {
         if let Caller::Foreground(completer) = caller {
             completer.complete(Ok(result.to_vec()));
         }
-    }
-}
-
-/// A job's place in the table; of one that has ended it is void, though another job may be there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Key {
-    index: u32,
-    generation: u32,
-}
-
-/// An attempt of a job.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Attempt {
-    pub(super) key: Key,
-    pub(super) number: u32,
-}
-
-/// All jobs whose end is not known.
-#[derive(Default)]
-pub(super) struct Jobs {
-    places: Vec<(u32, Option<Box<Job>>)>,
-    free: Vec<u32>,
-}
-
-impl Jobs {
-    #[cfg(test)]
-    pub(super) fn test_key(&mut self) -> Key {
-        self.places.push((0, None));
-        Key { index: self.places.len() as u32 - 1, generation: 0 }
-    }
-
-    pub(super) fn insert(&mut self, job: Box<Job>) -> Key {
-        if let Some(index) = self.free.pop() {
-            let place = &mut self.places[index as usize];
-            place.1 = Some(job);
-            return Key { index, generation: place.0 };
-        }
-        let index = u32::try_from(self.places.len()).expect("fewer than 2^32 jobs at a time");
-        self.places.push((0, Some(job)));
-        Key { index, generation: 0 }
-    }
-
-    pub(super) fn get(&mut self, key: Key) -> Option<&mut Job> {
-        let place = self.places.get_mut(key.index as usize)?;
-        place.1.as_deref_mut().filter(|_| place.0 == key.generation)
-    }
-
-    /// The job, if this is its attempt still.
-    pub(super) fn current(&mut self, attempt: Attempt) -> Option<&mut Job> {
-        self.get(attempt.key).filter(|job| job.attempt == attempt.number)
-    }
-
-    pub(super) fn remove(&mut self, key: Key) -> Option<Box<Job>> {
-        self.get(key)?;
-        let place = &mut self.places[key.index as usize];
-        place.0 = place.0.wrapping_add(1);
-        self.free.push(key.index);
-        place.1.take()
     }
 }

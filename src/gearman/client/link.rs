@@ -1,7 +1,7 @@
 //! One connection: what is to be written, what was read, and who waits for which answer. No I/O.
 
 use super::ask::Question;
-use super::job::Attempt;
+use super::jobs::Attempt;
 use crate::gearman::packet::{self, Frame, Limits, Message, PacketError};
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -210,7 +210,7 @@ mod tests {
 
     #[test]
     fn a_submit_is_sent_with_its_last_byte() {
-        let mut jobs = super::super::job::Jobs::default();
+        let mut jobs = super::super::jobs::Jobs::default();
         let mut link = Link::new(Instant::now());
         let mut attempts = Vec::new();
         for _ in 0..3 {

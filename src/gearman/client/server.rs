@@ -1,6 +1,6 @@
 //! One server, as the client knows it.
 
-use super::error::Cause;
+use super::cause::Cause;
 use super::link::Link;
 use crate::gearman::address::Address;
 use std::fmt;

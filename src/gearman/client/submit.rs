@@ -1,10 +1,13 @@
 //! What a job may have besides its payload.
 
 use super::error::ClientError;
-use super::job::{Caller, Job, Spec};
+use super::handle::RemoteHandle;
+use super::job::{Caller, Job};
 use super::mail::Line;
-use super::reply::{self, RemoteHandle, Reply};
-use super::update::{Listener, RemoteId, RemoteUpdate, Updates};
+use super::reply::{self, Reply};
+use super::spec::Spec;
+use super::update::{Listener, RemoteId, RemoteUpdate};
+use super::updates::Updates;
 use crate::Priority;
 use crate::gearman::packet::Kind;
 use std::fmt;

@@ -157,7 +157,7 @@ impl WorkerBuilder {
     }
 
     /// How many more are taken at most, and how long the last of them may have to wait, going by measured run times: see the
-    /// [module](super::worker). Default: 32 for each of the engine's workers, and 1 ms. With `ahead(0, _)` none.
+    /// [module](crate::gearman::worker). Default: 32 for each of the engine's workers, and 1 ms. With `ahead(0, _)` none.
     pub fn ahead(mut self, most: usize, patience: Duration) -> Self {
         self.ahead = (most, patience);
         self

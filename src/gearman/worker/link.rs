@@ -285,3 +285,112 @@ fn assigned(packet: &Packet<'_>) -> Assigned {
         payload: args[args.len() - 1].to_vec(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gearman::packet::HEADER;
+    use proptest::prelude::*;
+
+    fn link(now: Instant) -> Link {
+        let functions = [(b"f".to_vec(), None), (b"g".to_vec(), Some(Duration::from_millis(1500)))];
+        let introduction =
+            Introduction { client_id: None, functions: &functions, grab: Kind::GrabJobUniq, exceptions: true };
+        Link::new(&introduction, now)
+    }
+
+    /// The kinds of what was said, which is then forgotten.
+    fn said(link: &mut Link) -> Vec<Kind> {
+        let output = std::mem::take(&mut link.output);
+        let (mut kinds, mut rest) = (Vec::new(), output.as_slice());
+        while let Ok(Message::Frame { frame, length }) = decode(rest, &Limits::default()) {
+            kinds.push(frame.packet().expect("a packet").kind);
+            rest = &rest[length..];
+        }
+        kinds
+    }
+
+    fn hear(link: &mut Link, kind: Kind, args: &[&[u8]], now: Instant) -> Vec<News> {
+        let (mut bytes, mut news) = (Vec::new(), Vec::new());
+        encode(&mut bytes, Magic::Response, kind, args);
+        link.hear(&bytes, now, &mut news).expect("a packet");
+        news
+    }
+
+    const JOB: &[&[u8]] = &[b"H:x:1", b"f", b"", b"payload"];
+
+    #[test]
+    fn grabs_double_with_each_job_and_begin_anew_without() {
+        let now = Instant::now();
+        let mut link = link(now);
+        assert_eq!(said(&mut link), [Kind::CanDo, Kind::CanDoTimeout]);
+        let grab_all = |link: &mut Link| {
+            while link.may_grab() {
+                link.grab(now);
+            }
+            (said(link).len(), link.grabs)
+        };
+        assert_eq!(grab_all(&mut link), (1, 1));
+        hear(&mut link, Kind::JobAssignUniq, JOB, now);
+        assert_eq!(grab_all(&mut link), (2, 2));
+        hear(&mut link, Kind::JobAssignUniq, JOB, now);
+        assert_eq!(grab_all(&mut link), (3, 4));
+        // The first answer says that there are no more; the others are owed all the same, and one brings a job.
+        hear(&mut link, Kind::NoJob, &[], now);
+        assert_eq!(grab_all(&mut link), (0, 3));
+        hear(&mut link, Kind::JobAssignUniq, JOB, now);
+        assert_eq!(grab_all(&mut link), (0, 2));
+        hear(&mut link, Kind::NoJob, &[], now);
+        assert_eq!((said(&mut link), link.is_asleep()), (vec![], false));
+        hear(&mut link, Kind::NoJob, &[], now);
+        assert_eq!((said(&mut link), link.is_asleep(), link.owed_since), (vec![Kind::PreSleep], true, None));
+        assert_eq!(grab_all(&mut link), (0, 0));
+        hear(&mut link, Kind::Noop, &[], now);
+        assert_eq!(grab_all(&mut link), (1, 1));
+        // One too many.
+        hear(&mut link, Kind::NoJob, &[], now);
+        hear(&mut link, Kind::NoJob, &[], now);
+        assert_eq!((said(&mut link), link.grabs), (vec![Kind::PreSleep], 0));
+    }
+
+    #[test]
+    fn an_answer_is_owed_since_the_last_one() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut link = link(start);
+        assert_eq!(link.owed_since, None);
+        link.grab(at(1));
+        link.grab(at(2));
+        assert_eq!(link.owed_since, Some(at(1)));
+        hear(&mut link, Kind::JobAssignUniq, JOB, at(5));
+        assert_eq!(link.owed_since, Some(at(5)));
+        hear(&mut link, Kind::JobAssignUniq, JOB, at(6));
+        assert_eq!((link.owed_since, link.heard), (None, at(6)));
+    }
+
+    proptest! {
+        /// Whatever a server sends, in whatever pieces: the same news, and no panic.
+        #[test]
+        fn any_bytes_in_any_pieces(parts in prop::collection::vec((0..45_u32, prop::collection::vec(0..4_u8, 0..20), any::<bool>()), 0..12), cuts in prop::collection::vec(1..40_usize, 1..20)) {
+            let mut bytes = Vec::new();
+            for (code, body, is_response) in parts {
+                bytes.extend_from_slice(if is_response { b"\0RES" } else { b"\0REQ" });
+                bytes.extend_from_slice(&code.to_be_bytes());
+                bytes.extend_from_slice(&(body.len() as u32).to_be_bytes());
+                bytes.extend_from_slice(&body);
+            }
+            let now = Instant::now();
+            let (mut whole, mut whole_news) = (link(now), Vec::new());
+            let outcome = whole.hear(&bytes, now, &mut whole_news).is_ok();
+            let (mut cut, mut news, mut rest, mut cuts) = (link(now), Vec::new(), bytes.as_slice(), cuts.iter().cycle());
+            let mut is_good = true;
+            while is_good && !rest.is_empty() {
+                let (piece, others) = rest.split_at(rest.len().min(*cuts.next().expect("a cycle")));
+                is_good = cut.hear(piece, now, &mut news).is_ok();
+                rest = others;
+            }
+            prop_assert_eq!((outcome, whole_news, whole.output), (is_good, news, cut.output));
+            prop_assert!(cut.input.len() < HEADER + 20);
+        }
+    }
+}

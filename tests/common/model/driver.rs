@@ -282,6 +282,10 @@ impl Driver {
 
     fn submit(&mut self, function: usize, n: u8, terms: Terms, handle: bool) {
         let Some(at) = pick(&self.functions, function) else { return };
+        if terms.deadline == Some(0) && self.has_waiter(at) {
+            // Whoever waits may join it before the clock ends it, or not.
+            return;
+        }
         let id = self.next_id();
         let expected = self.model.submit(at, id, n, terms, handle);
         if expected == Err(Refusal::Wait) {

@@ -1,0 +1,59 @@
+//! Why a connection is over.
+
+use super::error::ClientError;
+use crate::gearman::packet::{Kind, PacketError};
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Why a connection is over.
+#[derive(Debug, Clone)]
+pub(super) enum Cause {
+    Closed,
+    Connect(Arc<io::Error>),
+    Io(Arc<io::Error>),
+    Packet(PacketError),
+    Unexpected(Kind),
+    Foreign(&'static str),
+    Silent(Duration),
+}
+
+impl Cause {
+    /// The error of whoever was waiting for an answer.
+    pub(super) fn error(&self, server: &impl ToString) -> ClientError {
+        let server = server.to_string();
+        match self.clone() {
+            Cause::Closed => ClientError::Disconnected { server },
+            Cause::Io(error) | Cause::Connect(error) => ClientError::Io { server, error },
+            Cause::Packet(error) => ClientError::Packet { server, error },
+            Cause::Unexpected(kind) => ClientError::Unexpected { server, kind },
+            Cause::Foreign(protocol) => ClientError::NotGearman { server, protocol },
+            Cause::Silent(after) => ClientError::Silent { server, after },
+        }
+    }
+
+    /// Whether trying again would show the same.
+    pub(super) fn is_hopeless(&self) -> bool {
+        matches!(self, Cause::Foreign(_))
+    }
+}
+
+/// In a few words, for [`ClientError::NoServer`].
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Cause::Closed => f.write_str("closed the connection"),
+            Cause::Connect(error) | Cause::Io(error) => match error.kind() {
+                io::ErrorKind::ConnectionRefused => f.write_str("refused"),
+                io::ErrorKind::TimedOut => f.write_str("no answer"),
+                io::ErrorKind::NotFound => f.write_str("not found"),
+                _ => error.fmt(f),
+            },
+            Cause::Packet(error) => error.fmt(f),
+            Cause::Unexpected(kind) => write!(f, "sent {kind} for nothing"),
+            Cause::Foreign(protocol) => write!(f, "speaks {protocol}, not Gearman"),
+            Cause::Silent(_) => f.write_str("does not answer"),
+        }
+    }
+}
