@@ -157,6 +157,12 @@ impl Builder {
         self
     }
 
+    /// The same for all functions that have none of their own.
+    pub fn all_functions(mut self, settings: FunctionSettings) -> Self {
+        self.settings.rules = settings.over(self.settings.rules);
+        self
+    }
+
     /// How long a job may be in a worker's hands, if its worker has not said less. Default: no limit.
     pub fn run_timeout(mut self, limit: impl Into<Option<Duration>>) -> Self {
         self.settings.rules.run_timeout = limit.into();
