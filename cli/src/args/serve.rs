@@ -226,6 +226,10 @@ pub(crate) struct JobOptions {
     #[arg(long, value_enum, env = "LAYSHAFT_SERVE_ON_WORKER_LOST", hide_env = true)]
     pub(crate) on_worker_lost: Option<Loss>,
 
+    /// Which job of high priority comes first: the oldest, or the newest [default: fifo]
+    #[arg(long, value_enum, env = "LAYSHAFT_SERVE_HIGH_ORDER", hide_env = true)]
+    pub(crate) high_order: Option<HighOrder>,
+
     /// What becomes of a queued job when all clients that waited for it are gone [default: drop]
     #[arg(long, value_enum, env = "LAYSHAFT_SERVE_ON_ABANDON", hide_env = true)]
     pub(crate) on_abandon: Option<Abandon>,
@@ -267,6 +271,15 @@ pub(crate) enum Loss {
     Requeue,
     /// It fails
     Fail,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum HighOrder {
+    /// The oldest
+    Fifo,
+    /// The newest
+    Lifo,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, Deserialize)]
@@ -318,4 +331,4 @@ macro_rules! over {
 over!(ServerOptions: listen admin_listen port insecure backlog accept metrics function wake_order compat threads handle_host allow_shutdown drain
     max_packet max_job_bytes max_connections max_connections_per_peer message_deadline write_stall file_descriptors pidfile log_file
     log_level log_format);
-over!(JobOptions: wakeup wakeup_delay max_queue overflow job_retries run_timeout on_timeout on_worker_lost on_abandon);
+over!(JobOptions: wakeup wakeup_delay max_queue overflow job_retries run_timeout on_timeout on_worker_lost high_order on_abandon);

@@ -1,6 +1,8 @@
 //! What is to be served, and how: from flags and environment, and a file.
 
-use crate::args::serve::{Abandon, Compat, JobOptions, LogFormat, Loss, Overflow, Serve, ServerOptions, WakeOrder};
+use crate::args::serve::{
+    Abandon, Compat, HighOrder, JobOptions, LogFormat, Loss, Overflow, Serve, ServerOptions, WakeOrder,
+};
 use crate::config::Config;
 use crate::serve::units::{Place, Size, Time};
 use layshaft::gearman::{Compat as With, FunctionSettings, OnLoss, Server, ServerBuilder};
@@ -198,5 +200,6 @@ fn settings(jobs: &JobOptions) -> FunctionSettings {
     own = run_timeout.iter().fold(own, |own, limit| own.run_timeout(limit.0));
     own = jobs.on_timeout.iter().fold(own, |own, what| own.on_timeout(loss(*what)));
     own = jobs.on_worker_lost.iter().fold(own, |own, what| own.on_worker_lost(loss(*what)));
+    own = jobs.high_order.iter().fold(own, |own, order| own.newest_high_first(*order == HighOrder::Lifo));
     jobs.on_abandon.iter().fold(own, |own, what| own.run_abandoned(*what == Abandon::Run))
 }

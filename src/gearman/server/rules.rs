@@ -23,6 +23,7 @@ pub struct FunctionSettings {
     on_worker_lost: Option<OnLoss>,
     on_timeout: Option<OnLoss>,
     runs_abandoned: Option<bool>,
+    high_is_lifo: Option<bool>,
 }
 
 impl FunctionSettings {
@@ -85,6 +86,12 @@ impl FunctionSettings {
         self
     }
 
+    /// Whether the newest job of high priority comes first, instead of the oldest.
+    pub fn newest_high_first(mut self, newest_first: bool) -> Self {
+        self.high_is_lifo = Some(newest_first);
+        self
+    }
+
     fn over(&self, rules: Rules) -> Rules {
         Rules {
             wakeups: self.wakeups.unwrap_or(rules.wakeups),
@@ -96,6 +103,7 @@ impl FunctionSettings {
             on_loss: self.on_worker_lost.unwrap_or(rules.on_loss),
             on_timeout: self.on_timeout.unwrap_or(rules.on_timeout),
             runs_abandoned: self.runs_abandoned.unwrap_or(rules.runs_abandoned),
+            high_is_lifo: self.high_is_lifo.unwrap_or(rules.high_is_lifo),
         }
         .tidy()
     }
@@ -114,6 +122,8 @@ pub(super) struct Rules {
     pub(super) on_loss: OnLoss,
     pub(super) on_timeout: OnLoss,
     pub(super) runs_abandoned: bool,
+    /// The newest job of high priority comes first.
+    pub(super) high_is_lifo: bool,
 }
 
 impl Default for Rules {
@@ -128,6 +138,7 @@ impl Default for Rules {
             on_loss: OnLoss::Requeue,
             on_timeout: OnLoss::Fail,
             runs_abandoned: false,
+            high_is_lifo: false,
         }
     }
 }

@@ -99,6 +99,7 @@ impl Settings {
                 self.timeout_unit = Duration::from_secs(1);
                 self.rules.overflow = Overflow::EvictNewest;
                 self.fails_after_exception = true;
+                self.rules.high_is_lifo = true;
                 self.perl_errors = true;
                 self.rules.wakeups = 3;
                 self.rules.wakeup_delay = Some(Duration::from_millis(100));

@@ -25,7 +25,17 @@ const EFFORT: usize = 10_000;
 /// A connection that is to be closed is read for so long, and what it sends dropped: else it might not hear why.
 const LINGER: Duration = Duration::from_secs(2);
 
+/// Calls into the kernel, which are most of what a server does.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Calls {
+    pub(super) waits: u64,
+    pub(super) reads: u64,
+    pub(super) writes: u64,
+}
+
 pub(super) struct Stream {
+    /// Since they were counted last.
+    pub(super) calls: Calls,
     pub(super) socket: Socket,
     pub(super) conn: ConnKey,
     /// The beginning of a message.
@@ -72,6 +82,7 @@ pub(super) struct Processed {
 impl Stream {
     pub(super) fn new(socket: Socket, _key: StreamKey) -> Stream {
         Stream {
+            calls: Calls::default(),
             socket,
             conn: ConnKey::null(),
             input: Vec::new(),
@@ -113,12 +124,14 @@ impl Stream {
         let (read, room) = if is_large {
             let room = (self.needed - kept).min(GROW);
             self.input.resize(kept + room, 0);
+            self.calls.reads += 1;
             let read = self.socket.read(&mut self.input[kept..]);
             self.input.truncate(kept + *read.as_ref().unwrap_or(&0));
             (read, room)
         } else {
             buffer[..kept].copy_from_slice(&self.input);
             let room = buffer.len() - kept;
+            self.calls.reads += 1;
             (self.socket.read(&mut buffer[kept..]), room)
         };
         let read = match read {
@@ -167,6 +180,7 @@ impl Stream {
 
     /// Reads what nobody looks at, so that the peer gets what it was sent, and sees the end.
     fn drop_input(&mut self, buffer: &mut [u8]) -> Fate {
+        self.calls.reads += 1;
         match self.socket.read(buffer) {
             Ok(0) if self.is_half_closed && !self.is_broken => Fate::Waits,
             Ok(0) => Fate::Closed,
@@ -189,6 +203,7 @@ impl Stream {
     /// Sends as much as fits.
     pub(super) fn write(&mut self) -> io::Result<()> {
         while self.sent < self.output.len() {
+            self.calls.writes += 1;
             match self.socket.write(&self.output[self.sent..]) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(n) => {
