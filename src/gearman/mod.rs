@@ -24,7 +24,7 @@ pub use client::{
 };
 pub use error::Error;
 pub use server::{
-    Answer, Builder as ServerBuilder, ChangeError, ClientStatus, Compat, FunctionStatus, JobState, JobStatus, OnLoss,
-    Server, ServerCounters, ServerStatus,
+    Answer, Builder as ServerBuilder, ChangeError, ClientStatus, Compat, FunctionSettings, FunctionStatus, JobState,
+    JobStatus, OnLoss, Server, ServerCounters, ServerEvent, ServerStatus, Times,
 };
 pub use worker::{Job, WorkError, Worker};
