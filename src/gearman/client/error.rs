@@ -2,6 +2,7 @@
 
 use crate::gearman::address::AddressError;
 use crate::gearman::packet::{Kind, PacketError};
+use crate::gearman::tls::TlsError;
 use std::error::Error;
 use std::fmt;
 use std::io;
@@ -16,6 +17,8 @@ use std::time::Duration;
 pub enum ClientError {
     /// An address of a server cannot be read.
     Address(AddressError),
+    /// What was said of TLS cannot be used.
+    Tls(TlsError),
     /// The client cannot start: the system refuses a thread or a descriptor.
     Start(Arc<io::Error>),
     /// What was asked for cannot be said on the wire.
@@ -104,6 +107,7 @@ impl fmt::Display for ClientError {
         const LOST: &str = "the job may have run; one with a unique key, or with resubmit(true), is submitted again";
         match self {
             ClientError::Address(error) => error.fmt(f),
+            ClientError::Tls(error) => error.fmt(f),
             ClientError::Start(_) => f.write_str("the client cannot start"),
             ClientError::InvalidJob(why) => f.write_str(why),
             ClientError::NoServer(which) => write!(f, "no server at {which}"),
@@ -152,6 +156,7 @@ impl Error for ClientError {
         match self {
             ClientError::Start(error) | ClientError::Io { error, .. } => Some(error),
             ClientError::Packet { error, .. } => Some(error),
+            ClientError::Tls(error) => error.source(),
             _ => None,
         }
     }

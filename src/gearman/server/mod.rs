@@ -15,6 +15,7 @@
 //! |---|---|
 //! | `shard` | a thread that owns sockets: waits, reads, has packets dealt with, sends once a turn |
 //! | `stream`, `socket` | one socket: what came and is no message yet, what is to be sent, deadlines |
+//! | `handshake` | connections with TLS, until they are secure |
 //! | `hub` | what threads share: the table behind one lock, and how to wake each other |
 //! | `table`, `functions`, `job`, `conn`, `timers` | jobs, functions and connections, without I/O |
 //! | `peers` | connections that come and go |
@@ -33,6 +34,7 @@ mod command;
 mod conn;
 mod functions;
 mod handles;
+mod handshake;
 mod hub;
 mod job;
 mod keys;
@@ -52,13 +54,15 @@ pub use local::Answer;
 pub use settings::{Compat, OnLoss};
 pub use status::{ChangeError, ClientStatus, FunctionStatus, JobState, JobStatus, ServerCounters, ServerStatus};
 
+use crate::gearman::network::Network;
+use crate::gearman::tls::{Acceptor, TlsError};
 use crate::sync::{Mutex, deepen_backlog};
 use crate::{Engine, Function, Overflow, RegisterError};
 use hub::{DRAINING, ENDED, Hub, Link};
 use mio::{Poll, Waker};
 use notices::Notices;
 use settings::Settings;
-use shard::{NewSocket, Shard, WAKER};
+use shard::{Door, NewSocket, Shard, WAKER};
 use socket::{Listener, Socket};
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -78,11 +82,13 @@ pub struct Builder {
     settings: Settings,
     threads: usize,
     addresses: Vec<(Place, bool)>,
+    /// What was said of TLS and cannot be used.
+    wrong: Option<TlsError>,
 }
 
 #[derive(Debug, Clone)]
 enum Place {
-    Tcp(String),
+    Tcp(String, Option<Arc<Acceptor>>),
     Unix(PathBuf),
 }
 
@@ -92,11 +98,14 @@ pub struct Server {
     threads: Mutex<Vec<JoinHandle<()>>>,
     addresses: Vec<SocketAddr>,
     paths: Vec<PathBuf>,
+    #[cfg_attr(not(feature = "tls"), expect(dead_code, reason = "there are none"))]
+    acceptors: Vec<Arc<Acceptor>>,
 }
 
 impl Builder {
     fn new(engine: &Engine) -> Builder {
-        Builder { engine: engine.clone(), settings: Settings::default(), threads: 1, addresses: Vec::new() }
+        let settings = Settings::default();
+        Builder { engine: engine.clone(), settings, threads: 1, addresses: Vec::new(), wrong: None }
     }
 
     /// Listens on an address, as `127.0.0.1:4730`; port 0 chooses one. May be called several times. Default: none, and then
@@ -104,13 +113,33 @@ impl Builder {
     ///
     /// Text commands that change something are taken from peers on this machine, if the address is one of its own.
     pub fn listen(mut self, address: impl Into<String>) -> Self {
-        self.addresses.push((Place::Tcp(address.into()), false));
+        self.addresses.push((Place::Tcp(address.into(), None), false));
         self
     }
 
     /// Listens on an address on which any peer may use text commands that change something.
     pub fn listen_admin(mut self, address: impl Into<String>) -> Self {
-        self.addresses.push((Place::Tcp(address.into()), true));
+        self.addresses.push((Place::Tcp(address.into(), None), true));
+        self
+    }
+
+    /// Listens on an address on which only TLS is spoken. What cannot be used of `tls`, [`start`](Self::start) tells.
+    ///
+    /// Text commands that change something are taken as by [`listen`](Self::listen), and of peers with a certificate if
+    /// [that is set](super::Tls::admin_by_certificate).
+    #[cfg(feature = "tls")]
+    pub fn listen_tls(mut self, address: impl Into<String>, tls: super::Tls) -> Self {
+        match Acceptor::new(tls) {
+            Ok(acceptor) => self.addresses.push((Place::Tcp(address.into(), Some(Arc::new(acceptor))), false)),
+            Err(error) => _ = self.wrong.get_or_insert(error),
+        }
+        self
+    }
+
+    /// Takes connections from these networks, too, and from no others but those; Unix sockets are not meant. May be called several times. Default: from
+    /// anywhere.
+    pub fn allow(mut self, networks: impl IntoIterator<Item = Network>) -> Self {
+        self.settings.allowed.extend(networks);
         self
     }
 
@@ -239,22 +268,28 @@ impl Builder {
         if self.settings.overflow == Overflow::Block {
             self.settings.overflow = Overflow::Reject;
         }
-        let (mut listeners, mut addresses, mut paths) = (Vec::new(), Vec::new(), Vec::new());
+        if let Some(error) = self.wrong {
+            return Err(error.into());
+        }
+        let (mut doors, mut addresses, mut paths) = (Vec::new(), Vec::new(), Vec::new());
         for (place, is_admin) in &self.addresses {
             match place {
-                Place::Tcp(address) => {
+                Place::Tcp(address, tls) => {
                     for address in resolve(address)? {
                         let listener = bind_tcp(address)?;
                         addresses.push(listener.local_addr()?);
-                        listeners.push((Listener::Tcp(listener), *is_admin || address.ip().is_loopback()));
+                        let is_admin = *is_admin || address.ip().is_loopback();
+                        doors.push(Door { listener: Listener::Tcp(listener), is_admin, tls: tls.clone() });
                     }
                 }
                 Place::Unix(path) => {
-                    listeners.push((Listener::Unix(bind_unix(path)?), *is_admin));
+                    let listener = Listener::Unix(bind_unix(path)?);
+                    doors.push(Door { listener, is_admin: *is_admin, tls: None });
                     paths.push(path.clone());
                 }
             }
         }
+        let acceptors = doors.iter().filter_map(|door| door.tls.clone()).collect();
         let polls = (0..self.threads).map(|_| Poll::new()).collect::<io::Result<Vec<Poll>>>()?;
         let mut links = Vec::new();
         for poll in &polls {
@@ -264,10 +299,10 @@ impl Builder {
         let notices = Arc::new(Notices::new(move || _ = first.wake()));
         let table = Table::new(self.engine, Arc::new(self.settings), notices, self.threads);
         let hub = Arc::new(Hub::new(table, links));
-        let server = Server { hub, threads: Mutex::default(), addresses, paths };
-        let mut listeners = Some(listeners);
+        let server = Server { hub, threads: Mutex::default(), addresses, paths, acceptors };
+        let mut doors = Some(doors);
         for (i, poll) in polls.into_iter().enumerate() {
-            let shard = Shard::new(i, Arc::clone(&server.hub), poll, listeners.take().unwrap_or_default());
+            let shard = Shard::new(i, Arc::clone(&server.hub), poll, doors.take().unwrap_or_default());
             let thread = thread::Builder::new().name(format!("gearman-{i}")).spawn(move || shard.run())?;
             server.threads.lock().push(thread);
         }
@@ -303,7 +338,7 @@ impl Server {
         }
         socket.set_nonblocking(true)?;
         let socket = Socket::Unix(mio::net::UnixStream::from_std(socket));
-        self.hub.link(0).sockets.lock().push(NewSocket { socket, peer, ip: None, is_admin: true });
+        self.hub.link(0).sockets.lock().push(NewSocket { socket, peer, ip: None, is_admin: true, tls: None });
         self.hub.wake(0);
         Ok(())
     }
@@ -339,6 +374,16 @@ impl Server {
     {
         let local = Box::new(local::Typed::new(function.clone(), decode, encode, true));
         self.hub.with(usize::MAX, |table| table.serve(function.name(), local))
+    }
+
+    /// Reads the certificates, keys and authorities of all TLS listeners again. New connections use them; those that there are
+    /// stay as they are.
+    ///
+    /// # Errors
+    /// When something cannot be read or used: then nothing has changed, for any listener.
+    #[cfg(feature = "tls")]
+    pub fn reload_tls(&self) -> Result<(), TlsError> {
+        Acceptor::reload(&self.acceptors)
     }
 
     /// Ends the server when no job is in a worker's hands, or so much time has passed: it takes no connections and gives out no
