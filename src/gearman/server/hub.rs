@@ -2,6 +2,7 @@
 
 use super::keys::ConnKey;
 use super::notices::HasTable;
+use super::stream::Calls;
 use super::table::Table;
 use crate::sync::{AtomicU8, Mutex, Ordering};
 use mio::Waker;
@@ -51,8 +52,17 @@ impl Hub {
     }
 
     /// Connections of a shard with something to send.
-    pub(super) fn take_dirty(&self, shard: usize, into: &mut Vec<ConnKey>, mut each: impl FnMut(&mut Table, ConnKey)) {
+    pub(super) fn take_dirty(
+        &self,
+        shard: usize,
+        calls: Calls,
+        into: &mut Vec<ConnKey>,
+        mut each: impl FnMut(&mut Table, ConnKey),
+    ) {
         self.with(shard, |table| {
+            table.counters.waits += calls.waits;
+            table.counters.reads += calls.reads;
+            table.counters.writes += calls.writes;
             // What is dealt with only now may make others dirty.
             table.settle();
             std::mem::swap(&mut table.dirty[shard], into);

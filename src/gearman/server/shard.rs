@@ -7,7 +7,7 @@ use super::handshake::Handshake;
 use super::hub::{DRAINING, ENDED, Hub, SERVING};
 use super::keys::ConnKey;
 use super::socket::{Listener, Socket};
-use super::stream::{Fate, Stream};
+use super::stream::{Calls, Fate, Stream};
 use crate::gearman::secured::Secured;
 use crate::gearman::tls::Acceptor;
 use mio::{Events, Poll, Token};
@@ -70,6 +70,8 @@ pub(super) struct Shard {
     accepting: Vec<usize>,
     accept_batch: usize,
     dirty: Vec<ConnKey>,
+    /// Since the last turn.
+    calls: Calls,
     next_shard: usize,
 }
 
@@ -91,6 +93,7 @@ impl Shard {
             accepting: Vec::new(),
             accept_batch,
             dirty: Vec::new(),
+            calls: Calls::default(),
             next_shard: 0,
         }
     }
@@ -126,6 +129,7 @@ impl Shard {
     }
 
     fn turn(&mut self, events: &Events) {
+        self.calls.waits += 1;
         let now = Instant::now();
         let mut again = std::mem::take(&mut self.again);
         again.sort_unstable();
@@ -266,6 +270,7 @@ impl Shard {
         let fate = stream.read(&mut self.buffer, now, |conn, bytes| {
             hub.with(index, |table| super::stream::process(table, conn, bytes, now, &mut ending))
         });
+        self.calls.reads += std::mem::take(&mut stream.calls.reads);
         match fate {
             Fate::Waits => {}
             Fate::HasMore => self.again.push(key),
@@ -298,7 +303,8 @@ impl Shard {
     fn flush(&mut self) {
         let mut dirty = std::mem::take(&mut self.dirty);
         let mut streams: Vec<StreamKey> = Vec::with_capacity(8);
-        self.hub.take_dirty(self.index, &mut dirty, |table, conn| {
+        let calls = std::mem::take(&mut self.calls);
+        self.hub.take_dirty(self.index, calls, &mut dirty, |table, conn| {
             let conn = &mut table.conns[conn];
             let key = StreamKey::from(KeyData::from_ffi(conn.stream));
             if let Some(stream) = self.streams.get_mut(key) {
@@ -313,7 +319,9 @@ impl Shard {
     pub(super) fn write(&mut self, key: StreamKey) {
         let Some(stream) = self.streams.get_mut(key) else { return };
         let was_held = stream.is_held_up();
-        if stream.write().is_err() {
+        let sent = stream.write();
+        self.calls.writes += std::mem::take(&mut stream.calls.writes);
+        if sent.is_err() {
             return self.close(key);
         }
         if was_held && !stream.is_held_up() {

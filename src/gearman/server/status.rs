@@ -56,6 +56,12 @@ pub struct ServerCounters {
     pub requeued: u64,
     /// ERROR packets.
     pub errors: u64,
+    /// Waits for sockets: one a turn.
+    pub waits: u64,
+    /// Reads of sockets.
+    pub reads: u64,
+    /// Writes to sockets.
+    pub writes: u64,
 }
 
 /// A function of a server.

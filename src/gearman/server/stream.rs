@@ -28,7 +28,17 @@ const LINGER: Duration = Duration::from_secs(2);
 /// How a handshake of TLS begins; no message does.
 const TLS_HELLO: &[u8] = &[22, 3];
 
+/// Calls into the kernel, which are most of what a server does.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Calls {
+    pub(super) waits: u64,
+    pub(super) reads: u64,
+    pub(super) writes: u64,
+}
+
 pub(super) struct Stream {
+    /// Since they were counted last.
+    pub(super) calls: Calls,
     pub(super) socket: Secured<Socket>,
     /// Nothing else is read before that is done.
     pub(super) handshake: Option<Handshake>,
@@ -79,6 +89,7 @@ pub(super) struct Processed {
 impl Stream {
     pub(super) fn new(socket: Secured<Socket>, handshake: Option<Handshake>) -> Stream {
         Stream {
+            calls: Calls::default(),
             socket,
             handshake,
             conn: ConnKey::null(),
@@ -121,12 +132,14 @@ impl Stream {
         let (read, room) = if is_large {
             let room = (self.needed - kept).min(GROW);
             self.input.resize(kept + room, 0);
+            self.calls.reads += 1;
             let read = self.socket.read(&mut self.input[kept..]);
             self.input.truncate(kept + *read.as_ref().unwrap_or(&0));
             (read, room)
         } else {
             buffer[..kept].copy_from_slice(&self.input);
             let room = buffer.len() - kept;
+            self.calls.reads += 1;
             (self.socket.read(&mut buffer[kept..]), room)
         };
         let read = match read {
@@ -176,6 +189,7 @@ impl Stream {
 
     /// Reads what nobody looks at, so that the peer gets what it was sent, and sees the end.
     fn drop_input(&mut self, buffer: &mut [u8]) -> Fate {
+        self.calls.reads += 1;
         match self.socket.read(buffer) {
             Ok(0) if self.is_half_closed && !self.is_broken => Fate::Waits,
             Ok(0) => Fate::Closed,
@@ -198,6 +212,7 @@ impl Stream {
     /// Sends as much as fits.
     pub(super) fn write(&mut self) -> io::Result<()> {
         while !self.is_all_sent() {
+            self.calls.writes += 1;
             let is_rest = self.sent == self.output.len();
             let written =
                 if is_rest { self.socket.flush().map(|()| 0) } else { self.socket.write(&self.output[self.sent..]) };

@@ -1,0 +1,3 @@
+//! Perl's client and worker over TLS.
+
+use super::*;
