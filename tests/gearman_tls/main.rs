@@ -27,7 +27,16 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// As options.
 fn tls(identity: &Identity) -> Tls {
-    Tls::pem(identity.chain.as_str(), identity.key.as_str())
+    // Long, since much else may run on this machine.
+    Tls::pem(identity.chain.as_str(), identity.key.as_str()).handshake_deadline(PATIENCE)
+}
+
+/// A payload as large as may be, nearly, with no part like the next.
+fn large() -> Vec<u8> {
+    let part: Vec<u8> = (0..=250).collect();
+    let mut payload = part.repeat((64 << 20) / part.len());
+    payload.truncate((64 << 20) - 100);
+    payload
 }
 
 /// A server that speaks nothing but TLS.
@@ -74,7 +83,7 @@ fn a_job_is_submitted_and_done() {
 fn large_payloads_go_both_ways() {
     let (server, config) = simple();
     let (mut client, mut worker) = (peer(&server, &config), peer(&server, &config));
-    let payload: Vec<u8> = (0..(64_u32 << 20) - 100).map(|i| (i >> 4) as u8).collect();
+    let payload = large();
     worker.send(Kind::CanDo, &[b"echo"]);
     let handle = client.submit(Kind::SubmitJob, "echo", b"", &payload);
     let (grabbed, what) = worker.grab();

@@ -2,7 +2,7 @@
 
 use super::*;
 use layshaft::gearman::worker::SetupError;
-use layshaft::gearman::{Client, ClientError, Job, TlsClient, Worker};
+use layshaft::gearman::{Client, ClientError, Job, TextAnswer, TlsClient, Worker};
 use std::sync::mpsc;
 
 fn trusting(authority: &Authority) -> TlsClient {
@@ -47,7 +47,7 @@ fn gw_10_client_and_worker_over_tls() {
             let expected: Vec<u8> = format!("{i:03}").into_bytes().into_iter().rev().collect();
             assert_eq!(handle.wait().unwrap(), expected);
         }
-        assert!(!client.admin(0, "status").wait().unwrap().to_string().is_empty());
+        client.admin(0, "status").wait().unwrap();
     });
     assert_eq!(server.status().counters.tls_failed, 0);
 }
@@ -58,7 +58,7 @@ fn gw_10_large_payloads() {
     let server = server(tls(&authority.sign("127.0.0.1")));
     let options = trusting(&authority);
     let client = Client::builder().server(&address(&server)).tls(&options).start().unwrap();
-    let payload: Vec<u8> = (0..(64_u32 << 20) - 100).map(|i| (i >> 4) as u8).collect();
+    let payload = large();
     let mut result = with_worker(&address(&server), &options, || client.call("reverse", payload.clone()).unwrap());
     result.reverse();
     assert!(result == payload);
@@ -78,8 +78,8 @@ fn gw_10_options_of_each_server() {
         .start()
         .unwrap();
     for server in 0..3 {
-        let answer = client.admin(server, "version").wait().unwrap().to_string();
-        assert!(answer.contains(env!("CARGO_PKG_VERSION")), "{answer}");
+        let answer = client.admin(server, "version").wait().unwrap();
+        assert!(matches!(answer, TextAnswer::Line(line) if line == env!("CARGO_PKG_VERSION").as_bytes()));
     }
 }
 
@@ -99,7 +99,7 @@ fn f33_clients_say_why_not() {
     ] {
         let client = Client::builder().server(&address(&server)).tls(&options).patience(PATIENCE).start().unwrap();
         let error = client.call("f", "x").unwrap_err();
-        assert!(matches!(error, ClientError::NoServer(_)), "{error:?}");
+        let ClientError::Insecure { error, .. } = &error else { panic!("{error:?}") };
         assert!(error.to_string().contains(why), "{error}");
     }
 }
@@ -109,8 +109,8 @@ fn f33_clients_say_why_not() {
 fn a_client_without_tls_is_told() {
     let (server, _) = simple();
     let client = Client::connect(&address(&server)).unwrap();
-    let error = client.call("f", "x").unwrap_err().to_string();
-    assert!(error.contains("this port speaks TLS only"), "{error}");
+    let error = client.call("f", "x").unwrap_err();
+    assert!(matches!(error, ClientError::NotGearman { protocol: "TLS", .. }), "{error:?}");
 }
 
 #[test]

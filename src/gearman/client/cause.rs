@@ -27,7 +27,8 @@ impl Cause {
         let server = server.to_string();
         match self.clone() {
             Cause::Closed => ClientError::Disconnected { server },
-            Cause::Io(error) | Cause::Connect(error) | Cause::Insecure(error) => ClientError::Io { server, error },
+            Cause::Io(error) | Cause::Connect(error) => ClientError::Io { server, error },
+            Cause::Insecure(error) => ClientError::Insecure { server, error },
             Cause::Packet(error) => ClientError::Packet { server, error },
             Cause::Unexpected(kind) => ClientError::Unexpected { server, kind },
             Cause::Foreign(protocol) => ClientError::NotGearman { server, protocol },

@@ -32,6 +32,13 @@ pub enum ClientError {
         /// What the system says.
         error: Arc<io::Error>,
     },
+    /// The client and the server do not trust each other, or the server speaks no TLS.
+    Insecure {
+        /// The server's address.
+        server: String,
+        /// What is wrong.
+        error: Arc<io::Error>,
+    },
     /// The server closed the connection. The job may have run.
     Disconnected {
         /// The server's address.
@@ -94,10 +101,16 @@ pub enum ClientError {
 impl ClientError {
     /// Whether it is about reaching a server, or talking to it; not about the job.
     pub fn is_connection(&self) -> bool {
-        use ClientError::{Disconnected, Io, NoServer, NotGearman, Packet, Unexpected};
+        use ClientError::{Disconnected, Insecure, Io, NoServer, NotGearman, Packet, Unexpected};
         matches!(
             self,
-            NoServer(_) | Io { .. } | Disconnected { .. } | Packet { .. } | Unexpected { .. } | NotGearman { .. }
+            NoServer(_)
+                | Insecure { .. }
+                | Io { .. }
+                | Disconnected { .. }
+                | Packet { .. }
+                | Unexpected { .. }
+                | NotGearman { .. }
         )
     }
 }
@@ -112,6 +125,7 @@ impl fmt::Display for ClientError {
             ClientError::InvalidJob(why) => f.write_str(why),
             ClientError::NoServer(which) => write!(f, "no server at {which}"),
             ClientError::Io { server, .. } => write!(f, "the connection to {server} broke: {LOST}"),
+            ClientError::Insecure { server, .. } => write!(f, "no secure connection to {server}"),
             ClientError::Disconnected { server } => write!(f, "{server} closed the connection: {LOST}"),
             ClientError::Packet { server, .. } => write!(f, "{server} sent what is no Gearman packet"),
             ClientError::Unexpected { server, kind } => {
@@ -154,7 +168,9 @@ impl fmt::Display for ClientError {
 impl Error for ClientError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
-            ClientError::Start(error) | ClientError::Io { error, .. } => Some(error),
+            ClientError::Start(error) | ClientError::Io { error, .. } | ClientError::Insecure { error, .. } => {
+                Some(error)
+            }
             ClientError::Packet { error, .. } => Some(error),
             ClientError::Tls(error) => error.source(),
             _ => None,

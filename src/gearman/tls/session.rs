@@ -211,7 +211,7 @@ impl Session {
 
     /// Says that nothing more is written.
     pub(crate) fn finish(&mut self, socket: &mut (impl Read + Write)) {
-        if !self.has_failed {
+        if !self.has_failed && !self.tls.is_handshaking() {
             self.tls.send_close_notify();
         }
         let _ = self.flush(socket);
