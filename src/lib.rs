@@ -38,7 +38,7 @@
 //! |---|---|
 //! | `serde` | `codec`: functions called with bytes, JSON for one |
 //! | `rayon` | `Engine::lend`: rayon's parallel iterators on the engine's workers |
-//! | `gearman` | `gearman`: the wire protocol, and `gearman::Worker`, which runs jobs of Gearman servers |
+//! | `gearman` | `gearman`: the Gearman protocol, a server, a client and a worker |
 //! | `loom` | nothing, unless `--cfg layshaft_loom` is set as well: model checking |
 //! | `shuttle` | nothing, unless `--cfg layshaft_shuttle` is set as well: random schedules |
 

@@ -76,6 +76,13 @@ impl<'f, A, R> Submit<'f, A, R> {
         }
     }
 
+    /// Queues the job before all others of its function and priority that are queued: the last one comes first. One that may not
+    /// start yet ([`at`](Self::at)) queues up behind them all the same when its time has come.
+    pub fn ahead(mut self) -> Self {
+        self.terms.ahead = true;
+        self
+    }
+
     /// Calls `on_update` with what the job tells while it runs ([`Running::progress`](crate::Running::progress),
     /// [`data`](crate::Running::data), [`warning`](crate::Running::warning), and the same of a [`Completer`](crate::Completer)): in
     /// order, on the thread that tells, which waits for it. A call that panics is given up. Whoever joins a running unique job

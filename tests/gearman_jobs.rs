@@ -94,6 +94,24 @@ fn gs_20_gs_39_priorities_are_global_and_each_is_first_in_first_out() {
     worker.grab_nothing();
 }
 
+/// As Perl's server has it.
+#[test]
+fn gs_20_the_newest_high_job_can_be_first() {
+    let server = server_with(|_| builder_of(Compat::Perl));
+    let (mut client, mut worker) = (Peer::new(&server), Peer::worker(&server, &["f"]));
+    for (kind, payload) in [
+        (Kind::SubmitJobBg, b"n1"),
+        (Kind::SubmitJobBg, b"n2"),
+        (Kind::SubmitJobHighBg, b"h1"),
+        (Kind::SubmitJobHighBg, b"h2"),
+        (Kind::SubmitJobLowBg, b"l1"),
+    ] {
+        client.submit(kind, "f", b"", payload);
+    }
+    let order: Vec<Vec<u8>> = (0..5).map(|_| worker.grab().1).collect();
+    assert_eq!(order, [b"h2", b"h1", b"n1", b"n2", b"l1"]);
+}
+
 /// Cap 2, four submits: who stays, and who is told what.
 #[test]
 fn gs_21_gs_22_overflow_policies() {

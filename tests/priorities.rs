@@ -319,3 +319,31 @@ fn claimed_normal_jobs_before_low_ones() {
     let order = noted(&log);
     assert!(order[..19].iter().all(|name| name.starts_with('n')), "a low one came first: {order:?}");
 }
+
+/// The last one first, and before what was there; another priority is another matter.
+#[test]
+fn jobs_can_be_submitted_ahead_of_others() {
+    let _watchdog = watchdog("the end of the jobs");
+    let held = Held::new(1);
+    let order = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+    let note = std::sync::Arc::clone(&order);
+    let function = held.engine.function("note", move |n: u32| note.lock().unwrap().push(n)).unwrap();
+    for n in [0, 1] {
+        function.send(n).unwrap();
+    }
+    for n in [2, 3] {
+        function.job(n).ahead().send().unwrap();
+    }
+    function.job(4).priority(Priority::Low).ahead().send().unwrap();
+    function.send(5).unwrap();
+    held.release().shutdown(layshaft::Shutdown::Drain);
+    assert_eq!(*order.lock().unwrap(), [3, 2, 0, 1, 5, 4]);
+
+    let engine = common::engine(1);
+    let (remote, set) = (engine.consumer::<u32, ()>("remote").unwrap(), engine.consumer_set());
+    set.add(&remote);
+    remote.send_batch([0, 1]).unwrap();
+    remote.job(2).ahead().send().unwrap();
+    let order: Vec<u32> = std::iter::from_fn(|| set.try_next().map(|pulled| *pulled.arg())).collect();
+    assert_eq!(order, [2, 0, 1]);
+}

@@ -243,3 +243,26 @@ fn gs_15_something_else_there_is_told() {
     assert!(errors.starts_with("layshaft: no server at standard input (the connection failed: "), "{errors}");
     assert_eq!(output.status.code(), Some(3));
 }
+
+#[test]
+fn gs_15_a_server_can_start_its_own_workers() {
+    let engine = layshaft::Engine::builder().workers(1).start().expect("an engine");
+    let server = layshaft::gearman::Server::builder(&engine).listen("127.0.0.1:0").start().expect("a server");
+    let folder = here();
+    let child =
+        server.spawn_worker(layshaft(folder.path(), ["work", "-q", "--id", "mine", "crc32"])).expect("it starts");
+    let mut child = Killed(child);
+    let address = server.addresses()[0].to_string();
+    let client = layshaft::gearman::Client::connect(&address).expect("a client");
+    assert_eq!(client.call("crc32", "123456789").expect("a result"), b"cbf43926");
+    let workers = client.admin(0, "workers").wait().expect("a table");
+    let shown = format!("{workers:?}");
+    let rows = match workers {
+        layshaft::gearman::TextAnswer::Rows(rows) => rows,
+        other => panic!("{other:?}"),
+    };
+    assert!(rows.iter().any(|row| text(row).contains("[gearman_child] mine : crc32")), "{shown}");
+    server.end();
+    server.wait();
+    assert_eq!(exit_code(&mut child), Some(0));
+}

@@ -24,22 +24,24 @@
 //!
 //! # How many jobs it takes
 //!
-//! As many as the engine has workers: it asks for the next job when one has ended. A job that lies here behind others waits, though
-//! another process may be idle, and the protocol knows no way to give a job back. But while a job is asked for, a thread
-//! has nothing to do; with short jobs that is most of the time. So more are taken while *all* functions are known to be
-//! quick: so many that the last of them waits for 1 ms, and 32 a thread at most ([`ahead`](WorkerBuilder::ahead)). The
-//! measure is the longest run of the slowest function of late: one long run ends it. Before the first run was measured nothing is
-//! taken ahead.
+//! As many as the engine has workers: it asks for the next job when one has ended. A job that lies here behind others waits,
+//! though another process may be idle, and the protocol knows no way to give a job back. But while a job is asked for, a
+//! thread has nothing to do; with short jobs that is most of the time. So more are taken while jobs are seen to be quick: so
+//! many that the last of them waits for 1 ms, and 32 a thread at most ([`ahead`](WorkerBuilder::ahead)), going by the
+//! longest run of the slowest function of late; and only while jobs do end: for each that has ended since the oldest one in
+//! hand was taken, two more. When all threads have begun long jobs, nothing more is taken, whatever was measured before. Nor
+//! does a worker whose threads are all busy ask to be woken.
 //!
-//! A server that has woken this worker is asked for one job, and with each job that it has for twice as many, so that a wake-up for
-//! one job does not cost as many questions as there are threads.
+//! A server that has woken this worker is asked for one job, and with each job that it has for twice as many, so that a
+//! wake-up for one job does not cost as many questions as there are threads.
 //!
 //! # When something breaks
 //!
 //! Servers are asked in turns, beginning with a random one. One that is down is tried again ([`Backoff`]); the functions are
-//! announced again then. The results of jobs that came over a connection that is gone are dropped, for the server has handed these
-//! jobs to somebody else: they run at least once. A server that wakes nobody is asked all the same, 15 to 75 seconds after it was heard last
-//! ([`repoll`](WorkerBuilder::repoll)); one that does not answer is left ([`answer_timeout`](WorkerBuilder::answer_timeout)).
+//! announced again then. The results of jobs that came over a connection that is gone are dropped, for the server has handed
+//! these jobs to somebody else: they run at least once. A server that wakes nobody is asked all the same, 15 to 75 seconds
+//! after it was heard last ([`repoll`](WorkerBuilder::repoll)); one that does not answer is left
+//! ([`answer_timeout`](WorkerBuilder::answer_timeout)).
 //!
 //! A body that panics fails its job, and nothing else. Any bytes are a result.
 
@@ -105,8 +107,8 @@ impl Worker {
     }
 
     /// The same, and until `until` is true. It is called a few times a second, and told whether there is nothing to do (no job
-    /// is in hand, and no server has one), and how long ago a job ended last, or the worker began. Then the worker stops as by
-    /// [`Stopper::stop`].
+    /// is in hand, a server was there, and none that is there has one), and how long ago a job ended last, or the worker
+    /// began. Then the worker stops as by [`Stopper::stop`].
     ///
     /// # Errors
     /// As for [`run`](Self::run).
@@ -129,8 +131,8 @@ pub struct Stopper {
 }
 
 impl Stopper {
-    /// Takes no more jobs; those in hand end and are answered, then the connections close and [`Worker::run`] returns. A second call is
-    /// [`stop_now`](Self::stop_now).
+    /// Takes no more jobs; those in hand end and are answered, then the connections close and [`Worker::run`] returns. A
+    /// second call is [`stop_now`](Self::stop_now).
     pub fn stop(&self) {
         self.mail.wish_more();
     }

@@ -410,6 +410,7 @@ impl<S> State<S> {
                 self.records.delay(at, entry.record);
                 self.delayed.insert(at, priority, entry);
             }
+            None if terms.ahead => self.put_first(priority, std::iter::once(entry)),
             None => self.append(priority, entry),
         }
     }

@@ -22,6 +22,8 @@ pub(crate) struct Terms {
     pub(crate) at: Option<Instant>,
     /// Hears of updates.
     pub(crate) on_update: Option<OnUpdate>,
+    /// Before what is queued of its priority.
+    pub(crate) ahead: bool,
 }
 
 impl Terms {
@@ -29,7 +31,7 @@ impl Terms {
     pub(crate) fn is_empty(&self) -> bool {
         let times = [self.deadline, self.at];
         let has_no_time = self.timeout.is_none() && times.iter().all(Option::is_none);
-        self.unique.is_none() && has_no_time && self.on_update.is_none()
+        self.unique.is_none() && has_no_time && self.on_update.is_none() && !self.ahead
     }
 }
 

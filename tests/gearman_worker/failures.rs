@@ -7,6 +7,8 @@ use layshaft::gearman::packet::Kind;
 use layshaft::gearman::worker::Event;
 use layshaft::gearman::{Error, Job, WorkError, Worker};
 use std::io::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
 
 #[test]
@@ -247,4 +249,38 @@ fn it_gives_up_when_asked_to_and_nobody_was_ever_there() {
     let error = worker.end().expect_err("there is nobody");
     assert!(matches!(&error, Error::Io(cause) if cause.kind() == std::io::ErrorKind::ConnectionRefused), "{error:?}");
     assert_eq!(events.recv().unwrap(), (1, Some(1)));
+}
+
+#[test]
+fn what_a_body_tells_waits_for_a_slow_server() {
+    const PARTS: usize = 48;
+    /// Parts that may be on their way: 4 MiB and a part in the worker, and what sockets hold.
+    const ON_THEIR_WAY: usize = 24;
+    let _dog = watchdog("much data");
+    let (engine, fake, told) = (engine(1), Fake::new(), Arc::new(AtomicUsize::new(0)));
+    let count = Arc::clone(&told);
+    let body = move |job: &Job, payload: Vec<u8>| {
+        let part = vec![7; 1 << 20];
+        for _ in 0..if payload.is_empty() { PARTS * 10 } else { PARTS } {
+            job.data(&part);
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(payload)
+    };
+    let worker = Beside::run(worker_of(&engine, &fake).function("f", body));
+    let mut peer = fake.accept_asking();
+    peer.assign("H:x:1", "f", b"x");
+    for heard in 0..PARTS {
+        assert_eq!(peer.expect(Kind::WorkData)[1].len(), 1 << 20);
+        let told = told.load(Ordering::Relaxed);
+        assert!(told <= heard + ON_THEIR_WAY, "{told} are told, {heard} are heard");
+    }
+    peer.expect(Kind::WorkComplete);
+    peer.expect(Kind::GrabJobUniq);
+    // It does not wait for a server that is gone.
+    peer.assign("H:x:2", "f", b"");
+    peer.expect(Kind::WorkData);
+    drop(peer);
+    fake.accept_asking();
+    assert_eq!(worker.stop().orphaned, 1);
 }

@@ -85,6 +85,11 @@ impl<S: Read + Write> Peer<S> {
         }
     }
 
+    /// Grabs that were heard and not answered.
+    pub(crate) fn grabs(&self) -> usize {
+        self.grabs
+    }
+
     /// The arguments of the next packet, whose kind is known.
     #[track_caller]
     pub(crate) fn expect(&mut self, kind: Kind) -> Vec<Vec<u8>> {
@@ -129,16 +134,20 @@ impl<S: Read + Write> Peer<S> {
         self.so_far();
     }
 
-    /// Everything that the worker said until now, for it answers in order.
+    /// Everything that the worker said until now. It answers in order, and asks for jobs at the end of its turn: so the second
+    /// answer is behind all that came of what was sent before.
     pub(crate) fn so_far(&mut self) -> Vec<Kind> {
-        self.say(Kind::EchoReq, &[b"?"]);
         let mut kinds = Vec::new();
-        loop {
-            match self.next().expect("an answer").0 {
-                Kind::EchoRes => return kinds,
-                kind => kinds.push(kind),
+        for _ in 0..2 {
+            self.say(Kind::EchoReq, &[b"?"]);
+            loop {
+                match self.next().expect("an answer").0 {
+                    Kind::EchoRes => break,
+                    kind => kinds.push(kind),
+                }
             }
         }
+        kinds
     }
 }
 

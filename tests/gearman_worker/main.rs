@@ -8,8 +8,9 @@ mod fake;
 #[cfg(feature = "peers")]
 mod peers;
 mod stops;
+mod whole;
 
-use common::{Gate, engine, watchdog};
+use common::{Gate, PATIENCE, engine, watchdog};
 use fake::{Beside, Fake, SOON, worker_of};
 use layshaft::gearman::packet::Kind;
 use layshaft::gearman::worker::SetupError;
@@ -174,7 +175,35 @@ fn as_many_jobs_as_threads_and_no_more() {
 #[test]
 fn quick_jobs_are_taken_ahead_up_to_a_limit() {
     let _dog = watchdog("grabs ahead");
-    let (engine, fake, gate) = (engine(1), Fake::new(), Gate::new());
+    let (engine, fake) = (engine(1), Fake::new());
+    let worker = Beside::run(worker_of(&engine, &fake).ahead(3, PATIENCE).function("echo", echo));
+    let mut peer = fake.accept_asking();
+    // Answers to nothing before it has heard all: the worker goes as far as it wants to.
+    let (mut most, mut asked, mut given) = (0, 1, 0);
+    while given < 40 {
+        most = most.max(asked);
+        for _ in 0..asked {
+            given += 1;
+            peer.assign(&format!("H:x:{given}"), "echo", b"");
+        }
+        let (mut ended, mut grabs) = (0, 0);
+        while ended < asked {
+            match peer.next().expect("a packet").0 {
+                Kind::WorkComplete => ended += 1,
+                _ => grabs += 1,
+            }
+        }
+        grabs += peer.so_far().len();
+        asked = grabs;
+    }
+    assert_eq!(most, 4, "one for the thread, and three ahead");
+    worker.stop();
+}
+
+#[test]
+fn nothing_is_taken_ahead_of_jobs_that_do_not_end() {
+    let _dog = watchdog("no grabs ahead");
+    let (engine, fake, gate) = (engine(2), Fake::new(), Gate::new());
     let pass = gate.clone();
     let body = move |_: &Job, payload: Vec<u8>| {
         if payload == b"wait" {
@@ -182,20 +211,31 @@ fn quick_jobs_are_taken_ahead_up_to_a_limit() {
         }
         Ok(payload)
     };
-    let worker = Beside::run(worker_of(&engine, &fake).ahead(3, Duration::from_secs(60)).function("f", body));
+    let worker = Beside::run(worker_of(&engine, &fake).ahead(64, PATIENCE).function("f", body));
     let mut peer = fake.accept_asking();
-    peer.assign("H:x:0", "f", b"quick");
-    peer.expect(Kind::WorkComplete);
-    peer.expect(Kind::GrabJobUniq);
-    let mut asked = 1;
-    let mut given = 0;
-    while given < asked {
-        given += 1;
-        peer.assign(&format!("H:x:{given}"), "f", b"wait");
-        gate.wait_entered(1);
-        asked += peer.so_far().iter().filter(|kind| **kind == Kind::GrabJobUniq).count();
+    let (mut given, mut ended) = (0, 0);
+    while ended < 100 {
+        // Answers everything: the worker learns that the function is quick.
+        while peer.grabs() > 0 && given < 100 {
+            given += 1;
+            peer.assign(&format!("H:x:{given}"), "f", b"quick");
+        }
+        ended += usize::from(peer.next().expect("a packet").0 == Kind::WorkComplete);
     }
-    assert_eq!(given, 4, "one that runs, and three ahead");
+    peer.deny_all();
+    for running in 1..=2 {
+        peer.say(Kind::Noop, &[]);
+        peer.expect(Kind::GrabJobUniq);
+        peer.assign(&format!("H:x:1{running}"), "f", b"wait");
+        gate.wait_entered(running);
+        if running == 1 {
+            peer.deny_all();
+        }
+    }
+    // Both threads are busy: no job, and no wake-up, please.
+    assert_eq!(peer.so_far(), []);
+    peer.say(Kind::Noop, &[]);
+    assert_eq!(peer.so_far(), []);
     gate.open();
     worker.stop();
 }

@@ -19,13 +19,14 @@ pub(crate) const STDIO: &str = "GEARMAN_WORKER_USE_STDIO";
 
 /// Take jobs from Gearman servers: run built-in functions or a command on their payloads
 ///
-/// Offers each FUNCTION to the servers, and runs as many jobs at once as there are worker threads. Built-in functions are sha256, crc32, wc
-/// and gzip-size; the payload is the bytes to work on, the result is what `map` prints without the name: for wc, three numbers
-/// with spaces between them.
+/// Offers each FUNCTION to the servers, and runs as many jobs at once as there are worker threads. Built-in functions are
+/// sha256, crc32, wc and gzip-size; the payload is the bytes to work on, the result is what `map` prints without the name:
+/// for wc, three numbers with spaces between them.
 ///
-/// With `-- CMD`, a program runs for each job of the one FUNCTION, whatever that is called, without a shell: the payload is its standard
-/// input, what it prints is the result. Its standard error is passed on. An exit code but 0 is a failure. With --filter it
-/// is started once for each job that runs at the same time, and reads and prints a line a job; one that ends is started again.
+/// With `-- CMD`, a program runs for each job of the one FUNCTION, whatever that is called, without a shell: the payload is
+/// its standard input, what it prints is the result. Its standard error is passed on. An exit code but 0 is a failure. With
+/// --filter it is started once for each job that runs at the same time, and reads and prints a line a job; one that ends is
+/// started again.
 ///
 /// An interrupt (INT, TERM or HUP) takes no more jobs, lets what runs end and answers it; a second one leaves at once, and the
 /// servers hand what was running to other workers.

@@ -134,7 +134,7 @@ impl Core {
         let Some(job) = self.jobs.current(attempt) else { return Ok(()) };
         let name: Arc<[u8]> = name(packet).into();
         let id = RemoteId::of(Arc::clone(&server.address), Arc::clone(&name));
-        job.is_sent = true;
+        (job.is_sent, job.parked_at) = (true, None);
         if !job.may_be_sent_again() {
             job.spec.payload = Vec::new();
         }

@@ -117,7 +117,7 @@ impl Core {
         self.open(i, now);
         let Core { jobs, servers, .. } = self;
         let (Some(job), server) = (jobs.get(key), &mut servers[i]) else { return };
-        (job.server, job.parked_at) = (Some(i), None);
+        job.server = Some(i);
         server.jobs += 1;
         let attempt = Attempt { key, number: job.attempt };
         server.link.push(Owed::Submit(attempt), now, |out| job.spec.encode(out));
@@ -181,7 +181,7 @@ impl Core {
         if server.state != State::Idle {
             return;
         }
-        server.state = State::Connecting;
+        (server.state, server.connecting_since) = (State::Connecting, now);
         server.attempt += 1;
         self.wanted.connects.push((i, server.attempt, Arc::clone(&server.address)));
         if self.settings.exceptions {
@@ -336,7 +336,9 @@ impl Core {
         let patience = self.settings.command_timeout;
         for i in 0..self.servers.len() {
             let server = &mut self.servers[i];
-            if server.answer_due(patience).is_some_and(|due| due <= now) {
+            if server.connect_due(self.settings.connect_timeout).is_some_and(|due| due <= now) {
+                self.lose(i, Cause::Connect(Arc::new(io::ErrorKind::TimedOut.into())), now);
+            } else if server.answer_due(patience).is_some_and(|due| due <= now) {
                 self.lose(i, Cause::Silent(patience.unwrap_or_default()), now);
             } else if server.ping_due(patience).is_some_and(|due| due <= now) {
                 let ping = |out: &mut Vec<u8>| encode(out, Magic::Request, Kind::EchoReq, &[PING]);
@@ -370,7 +372,9 @@ impl Core {
     /// When to call [`Core::tick`] again.
     pub(super) fn due(&self) -> Option<Instant> {
         let patience = self.settings.command_timeout;
-        let links = self.servers.iter().flat_map(|s| [s.answer_due(patience), s.ping_due(patience)]);
+        let limit = self.settings.connect_timeout;
+        let links = self.servers.iter();
+        let links = links.flat_map(|s| [s.connect_due(limit), s.answer_due(patience), s.ping_due(patience)]);
         let timer = self.timers.peek().map(|Reverse(timer)| timer.at);
         links.chain([timer, self.retry_at]).flatten().min()
     }

@@ -76,14 +76,14 @@ impl Turns {
         loop {
             let goes_on = self.mailbox.take(&mut commands, self.again.is_empty());
             let now = Instant::now();
-            let is_idle = commands.is_empty() && self.again.is_empty();
+            let had_none = commands.is_empty();
             commands.drain(..).for_each(|command| self.obey(command, now));
             self.core.tick(now);
             self.act(now);
             if !goes_on {
                 return;
             }
-            let limit = match is_idle {
+            let limit = match had_none && self.again.is_empty() {
                 true => self.core.due().map(|due| due.saturating_duration_since(Instant::now())),
                 false => Some(std::time::Duration::ZERO),
             };

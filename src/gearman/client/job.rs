@@ -34,7 +34,7 @@ pub(super) struct Job {
     pub(super) id: Option<Arc<[u8]>>,
     /// The server may have the whole packet.
     pub(super) is_sent: bool,
-    /// Since when there has been no server for it.
+    /// Since when there has been no server that would take it.
     pub(super) parked_at: Option<Instant>,
     pub(super) asked_at: Instant,
 }

@@ -86,14 +86,16 @@ impl Mailbox {
         job: &mut Option<Box<Job>>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), ClientError>> {
+        // A clone is others' code: it does not happen under the lock.
+        let waker = cx.waker().clone();
         let mut state = self.state.lock();
         if state.is_closed {
             return Poll::Ready(Err(ClientError::Closed));
         }
         let bytes = job.as_ref().map_or(0, |job| job.held);
         if !state.has_room(bytes, self.bound) {
-            if !state.wakers.iter().any(|waker| waker.will_wake(cx.waker())) {
-                state.wakers.push(cx.waker().clone());
+            if !state.wakers.iter().any(|other| other.will_wake(&waker)) {
+                state.wakers.push(waker);
             }
             return Poll::Pending;
         }

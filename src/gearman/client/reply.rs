@@ -162,15 +162,16 @@ impl<T> Future for Reply<T> {
     type Output = Result<T, ClientError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        // Clones and drops are others' code: neither happens under the lock.
+        let waker = cx.waker().clone();
         let mut state = self.0.state.lock();
         if state.is_over {
             drop(state);
             return Poll::Ready(self.0.take());
         }
-        if !state.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
-            // A clone is others' code; it may not come back here, but may take long.
-            state.waker = Some(cx.waker().clone());
-        }
+        let old = state.waker.replace(waker);
+        drop(state);
+        drop(old);
         Poll::Pending
     }
 }

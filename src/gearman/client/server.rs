@@ -19,6 +19,8 @@ pub(super) enum State {
 pub(super) struct Server {
     pub(super) address: Arc<Address>,
     pub(super) state: State,
+    /// Since when it has been connected to.
+    pub(super) connecting_since: Instant,
     /// Counted up with each connection, made or not: what is heard of earlier ones is void.
     pub(super) attempt: u64,
     pub(super) link: Link,
@@ -42,6 +44,7 @@ impl Server {
         Server {
             address: Arc::new(address),
             state: State::Idle,
+            connecting_since: now,
             attempt: 0,
             link: Link::new(now),
             jobs: 0,
@@ -52,6 +55,11 @@ impl Server {
     /// Whether jobs should go there.
     pub(super) fn is_usable(&self, now: Instant) -> bool {
         self.state == State::Up || self.trouble.left_out_until.is_none_or(|until| until <= now)
+    }
+
+    /// When the attempt to connect has taken too long: a resolver, or a full socket in the file system, may take for ever.
+    pub(super) fn connect_due(&self, limit: Duration) -> Option<Instant> {
+        if self.state == State::Connecting { self.connecting_since.checked_add(limit) } else { None }
     }
 
     /// What it owes is due at that time, if it owes anything: silence counts from the last that was heard.

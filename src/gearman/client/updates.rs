@@ -58,15 +58,17 @@ impl Updates {
 
     /// The next one, if it is there; `None` at the end.
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<RemoteUpdate>> {
+        // Clones and drops are others' code: neither happens under the lock.
+        let waker = cx.waker().clone();
         let mut state = self.0.state.lock();
-        match state.queue.pop_front() {
-            Some(update) => Poll::Ready(Some(update)),
-            None if state.is_over => Poll::Ready(None),
-            None => {
-                state.waker = Some(cx.waker().clone());
-                Poll::Pending
-            }
+        let next = state.queue.pop_front();
+        if next.is_some() || state.is_over {
+            return Poll::Ready(next);
         }
+        let old = state.waker.replace(waker);
+        drop(state);
+        drop(old);
+        Poll::Pending
     }
 }
 

@@ -180,6 +180,12 @@ impl Builder {
         self
     }
 
+    /// Whether the newest job of high priority comes first, instead of the oldest. Default: no.
+    pub fn newest_high_first(mut self, newest_first: bool) -> Self {
+        self.settings.high_is_lifo = newest_first;
+        self
+    }
+
     /// What becomes of a job whose worker is gone. Default: [`OnLoss::Requeue`].
     pub fn on_worker_lost(mut self, what: OnLoss) -> Self {
         self.settings.on_loss = what;

@@ -45,6 +45,8 @@ pub(super) struct Settings {
     /// Workers that did something since they slept last are woken before others.
     pub(super) hot_first: bool,
     pub(super) fails_after_exception: bool,
+    /// The newest job of high priority comes first.
+    pub(super) high_is_lifo: bool,
     pub(super) overflow: Overflow,
     pub(super) max_queue: MaxQueue,
     pub(super) most_functions: usize,
@@ -82,6 +84,7 @@ impl Default for Settings {
             wakeup_delay: None,
             hot_first: true,
             fails_after_exception: false,
+            high_is_lifo: false,
             overflow: Overflow::Reject,
             max_queue: MaxQueue::All(None),
             most_functions: 100_000,
@@ -114,6 +117,7 @@ impl Settings {
                 self.timeout_unit = Duration::from_secs(1);
                 self.overflow = Overflow::EvictNewest;
                 self.fails_after_exception = true;
+                self.high_is_lifo = true;
                 self.perl_errors = true;
                 self.wakeups = 3;
                 self.wakeup_delay = Some(Duration::from_millis(100));

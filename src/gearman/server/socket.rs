@@ -4,9 +4,15 @@ use crate::gearman::packet::{self, Kind, Magic};
 use mio::event::Source;
 use mio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use mio::{Interest, Registry, Token};
+use socket2::{SockRef, TcpKeepalive};
 use std::io::{self, IoSlice, Read, Write};
 use std::net::{IpAddr, Shutdown};
 use std::os::fd::{AsRawFd, RawFd};
+use std::time::Duration;
+
+/// A peer that has been silent for a minute is asked whether it is there; after four times, 15 s apart, it is not.
+const KEEPALIVE: TcpKeepalive =
+    TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(15)).with_retries(4);
 
 /// A connected socket.
 pub(super) enum Socket {
@@ -90,6 +96,8 @@ impl Listener {
                 let (socket, peer) = listener.accept()?;
                 // Packets are sent whole, once a turn.
                 let _ = socket.set_nodelay(true);
+                // A worker whose machine is gone says nothing: its jobs go to others when it does not answer.
+                let _ = SockRef::from(&socket).set_tcp_keepalive(&KEEPALIVE);
                 Ok((Socket::Tcp(socket), peer.to_string(), Some(peer.ip().to_canonical())))
             }
             Listener::Unix(listener) => {
@@ -114,11 +122,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn gs_12_small_packets_are_sent_at_once() {
+    fn gs_12_small_packets_are_sent_at_once_and_dead_peers_are_found() {
         let mut listener = Listener::Tcp(TcpListener::bind("127.0.0.1:0".parse().unwrap()).unwrap());
         let Listener::Tcp(tcp) = &listener else { unreachable!() };
         let _client = std::net::TcpStream::connect(tcp.local_addr().unwrap()).unwrap();
         let (socket, ..) = listener.accept().unwrap();
-        assert!(matches!(socket, Socket::Tcp(socket) if socket.nodelay().unwrap()));
+        let Socket::Tcp(socket) = socket else { unreachable!() };
+        assert!(socket.nodelay().unwrap());
+        assert!(SockRef::from(&socket).keepalive().unwrap());
     }
 }

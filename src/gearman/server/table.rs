@@ -132,7 +132,10 @@ impl Table {
         let entry = &mut self.functions[job.function];
         match &entry.target {
             Target::Remote(function) => {
-                let submit = function.job(Ticket::new(key, &self.notices)).priority(job.priority);
+                let mut submit = function.job(Ticket::new(key, &self.notices)).priority(job.priority);
+                if self.settings.high_is_lifo && job.priority == Priority::High {
+                    submit = submit.ahead();
+                }
                 let handle = if entry.is_limited { submit.submit().map(Some) } else { submit.send().map(|()| None) };
                 match handle {
                     Ok(None) => {}

@@ -109,8 +109,9 @@ impl WorkerBuilder {
         self
     }
 
-    /// Takes jobs over the socket that is standard input and output: a server that starts its workers itself connects them so, and
-    /// sets `GEARMAN_WORKER_USE_STDIO`. The worker ends when that connection does. Nothing else may print to standard output.
+    /// Takes jobs over the socket that is standard input and output: a server that starts its workers itself connects them
+    /// so, and sets `GEARMAN_WORKER_USE_STDIO`. The worker ends when that connection does. Nothing else may print to
+    /// standard output.
     pub fn stdio(mut self) -> Self {
         self.places.push(Place::Stdio);
         self
@@ -168,8 +169,8 @@ impl WorkerBuilder {
         self
     }
 
-    /// How many jobs run at once, as far as this worker knows. Default: as many as the engine has workers; fewer if the engine has other
-    /// things to do, more if bodies wait for something.
+    /// How many jobs run at once, as far as this worker knows. Default: as many as the engine has workers; fewer if the
+    /// engine has other things to do, more if bodies wait for something.
     pub fn jobs(mut self, jobs: usize) -> Self {
         self.jobs = jobs.max(1);
         self
@@ -185,22 +186,23 @@ impl WorkerBuilder {
     /// Whether failures with a reason ([`WorkError::Exception`], panics) are told as exceptions, or as a warning before a plain
     /// failure. Default: as exceptions.
     ///
-    /// gearmand 1.1, when it tells a client that did not ask for exceptions that its job failed by one, gets the job's id wrong, and
-    /// such a client, the command `gearman` for one, waits for ever. With such a server and such clients, set this to `false`.
+    /// gearmand 1.1, when it tells a client that did not ask for exceptions that its job failed by one, gets the job's id
+    /// wrong, and such a client, the command `gearman` for one, waits for ever. With such a server and such clients, set
+    /// this to `false`.
     pub fn exceptions(mut self, told: bool) -> Self {
         self.settings.exceptions = told;
         self
     }
 
-    /// Asks for jobs with `GRAB_JOB_ALL`, so that [`Job::reducer`] is told. Not every server that knows it answers. Default: `GRAB_JOB_UNIQ`,
-    /// and `GRAB_JOB` where a server does not know that.
+    /// Asks for jobs with `GRAB_JOB_ALL`, so that [`Job::reducer`] is told. Not every server that knows it answers. Default:
+    /// `GRAB_JOB_UNIQ`, and `GRAB_JOB` where a server does not know that.
     pub fn reducers(mut self, wanted: bool) -> Self {
         self.settings.grab = if wanted { Kind::GrabJobAll } else { Kind::GrabJobUniq };
         self
     }
 
-    /// How long after a server was heard last it is asked for jobs although it has woken nobody: a random time within the range. A wake-up
-    /// that was lost is made good by that. Default: 15 to 75 s.
+    /// How long after a server was heard last it is asked for jobs although it has woken nobody: a random time within the
+    /// range. A wake-up that was lost is made good by that. Default: 15 to 75 s.
     pub fn repoll(mut self, range: Range<Duration>) -> Self {
         self.settings.repoll = range;
         self
@@ -225,7 +227,7 @@ impl WorkerBuilder {
         self
     }
 
-    /// How long to try when no server was ever reached. Default: for ever.
+    /// How long to try when no server was ever reached; each is tried once in any case. Default: for ever.
     pub fn give_up(mut self, limit: Duration) -> Self {
         self.settings.give_up = Some(limit);
         self

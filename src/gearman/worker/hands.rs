@@ -1,9 +1,10 @@
 //! The jobs that a worker has in hand.
 
 use super::ability::{Ended, Pending};
+use super::ahead::Oldest;
 use super::job::Job;
 use super::mail::{Bell, Mail, Origin};
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
@@ -17,6 +18,8 @@ pub(super) struct InHand {
     /// Which of the worker's functions.
     pub(super) function: usize,
     pub(super) since: Instant,
+    /// Jobs that had ended then.
+    pub(super) ended_before: u64,
     pending: Box<dyn Pending>,
     bell: Waker,
 }
@@ -24,7 +27,8 @@ pub(super) struct InHand {
 /// All of them.
 #[derive(Default)]
 pub(super) struct Hands {
-    jobs: HashMap<Key, InHand>,
+    /// In the order in which they were taken.
+    jobs: BTreeMap<Key, InHand>,
     next: Key,
 }
 
@@ -37,6 +41,12 @@ impl Hands {
         self.jobs.is_empty()
     }
 
+    /// The one that was taken first.
+    pub(super) fn oldest(&self, now: Instant) -> Option<Oldest> {
+        let (_, first) = self.jobs.first_key_value()?;
+        Some(Oldest { age: now.saturating_duration_since(first.since), ended_before: first.ended_before })
+    }
+
     /// Takes one: its key, to ask for its end with.
     pub(super) fn take(
         &mut self,
@@ -44,12 +54,12 @@ impl Hands {
         function: usize,
         pending: Box<dyn Pending>,
         mail: &Arc<Mail>,
-        now: Instant,
+        (now, ended_before): (Instant, u64),
     ) -> Key {
         let key = self.next;
         self.next += 1;
         let bell = Waker::from(Arc::new(Bell { mail: Arc::clone(mail), key }));
-        self.jobs.insert(key, InHand { job, function, since: now, pending, bell });
+        self.jobs.insert(key, InHand { job, function, since: now, ended_before, pending, bell });
         key
     }
 

@@ -3,31 +3,62 @@
 use super::mail::{Letter, Mail, Origin};
 use crate::gearman::packet::{Kind, Magic, encode};
 use crate::queue::update::Update;
-use crate::sync::{AtomicBool, Ordering};
+use crate::sync::{AtomicBool, Condvar, Mutex, Ordering};
 use std::fmt;
 use std::sync::Arc;
 
+/// Bytes that jobs have told and that are not sent, above which they wait: a server may read slowly.
+const FULL: usize = 4 << 20;
+
 /// Where a connection's jobs send what they tell.
 pub(super) struct Line {
-    pub(super) mail: Arc<Mail>,
+    mail: Arc<Mail>,
     pub(super) origin: Origin,
     is_cut: AtomicBool,
+    /// Bytes that were told and are not sent.
+    unsent: Mutex<usize>,
+    has_room: Condvar,
 }
 
 impl Line {
     pub(super) fn new(mail: Arc<Mail>, origin: Origin) -> Line {
-        Line { mail, origin, is_cut: AtomicBool::new(false) }
+        let (is_cut, unsent, has_room) = (AtomicBool::new(false), Mutex::new(0), Condvar::new());
+        Line { mail, origin, is_cut, unsent, has_room }
     }
 
     /// Tells the jobs that nobody hears them any more.
     pub(super) fn cut(&self) {
-        // Ordering: Relaxed, a hint that guards nothing.
+        let unsent = self.unsent.lock();
+        // Ordering: Relaxed, for those who wait the lock orders it; for others it is a hint that guards nothing.
         self.is_cut.store(true, Ordering::Relaxed);
+        drop(unsent);
+        self.has_room.notify_all();
     }
 
     fn is_cut(&self) -> bool {
         // Ordering: Relaxed, as above.
         self.is_cut.load(Ordering::Relaxed)
+    }
+
+    /// So many of the bytes are sent.
+    pub(super) fn sent(&self, bytes: usize) {
+        let mut unsent = self.unsent.lock();
+        *unsent -= bytes;
+        drop(unsent);
+        self.has_room.notify_all();
+    }
+
+    /// Sends a packet, when there is room.
+    fn tell(&self, packet: Vec<u8>) {
+        let mut unsent = self.unsent.lock();
+        while *unsent > FULL && !self.is_cut() {
+            self.has_room.wait(&mut unsent);
+        }
+        if !self.is_cut() {
+            *unsent += packet.len();
+            drop(unsent);
+            self.mail.post(Letter::Packet(self.origin, packet));
+        }
     }
 }
 
@@ -43,7 +74,8 @@ pub(super) struct Facts {
 
 /// A job that a server handed out, as its body sees it. What it tells goes to the clients that wait for the job.
 ///
-/// Clones are of the same job. What is told after the job has ended, the server refuses.
+/// Clones are of the same job. What it tells waits, and the body with it, while 4 MiB of what was told over the connection are not
+/// sent. What is told after the job has ended, the server refuses.
 #[derive(Clone)]
 pub struct Job(pub(super) Arc<Facts>);
 
@@ -102,9 +134,9 @@ impl Job {
     fn tell(&self, kind: Kind, args: &[&[u8]]) {
         let line = &self.0.line;
         if !line.is_cut() {
-            let mut bytes = Vec::new();
-            encode(&mut bytes, Magic::Request, kind, args);
-            line.mail.post(Letter::Packet(line.origin, bytes));
+            let mut packet = Vec::new();
+            encode(&mut packet, Magic::Request, kind, args);
+            line.tell(packet);
         }
     }
 }

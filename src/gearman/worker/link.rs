@@ -120,6 +120,22 @@ impl Link {
         self.owed_since.get_or_insert(now);
     }
 
+    /// Asks to be woken, when there was no job and a thread has nothing to do. A worker that is busy is none that could be
+    /// woken: somebody else is to be, then.
+    pub(super) fn rest(&mut self) {
+        if self.is_dry && self.grabs == 0 && !self.is_asleep && !self.is_retired {
+            self.say(Kind::PreSleep, &[]);
+            self.is_asleep = true;
+        }
+    }
+
+    /// A thread has become idle: that there was no job may be long ago.
+    pub(super) fn stir(&mut self) {
+        if !self.is_asleep && self.grabs == 0 {
+            self.is_dry = false;
+        }
+    }
+
     /// Whether the server is to wake this worker when there is a job.
     pub(super) fn is_asleep(&self) -> bool {
         self.is_asleep
@@ -227,10 +243,6 @@ impl Link {
                 self.answered(now);
                 self.is_dry = true;
                 self.window = 1;
-                if self.grabs == 0 && !self.is_asleep && !self.is_retired {
-                    self.say(Kind::PreSleep, &[]);
-                    self.is_asleep = true;
-                }
             }
             Kind::JobAssign | Kind::JobAssignUniq | Kind::JobAssignAll => {
                 self.answered(now);
@@ -341,16 +353,24 @@ mod tests {
         hear(&mut link, Kind::JobAssignUniq, JOB, now);
         assert_eq!(grab_all(&mut link), (0, 2));
         hear(&mut link, Kind::NoJob, &[], now);
+        link.rest();
         assert_eq!((said(&mut link), link.is_asleep()), (vec![], false));
         hear(&mut link, Kind::NoJob, &[], now);
+        assert_eq!(grab_all(&mut link), (0, 0));
+        link.rest();
+        link.rest();
         assert_eq!((said(&mut link), link.is_asleep(), link.owed_since), (vec![Kind::PreSleep], true, None));
+        link.stir();
         assert_eq!(grab_all(&mut link), (0, 0));
         hear(&mut link, Kind::Noop, &[], now);
         assert_eq!(grab_all(&mut link), (1, 1));
         // One too many.
         hear(&mut link, Kind::NoJob, &[], now);
         hear(&mut link, Kind::NoJob, &[], now);
-        assert_eq!((said(&mut link), link.grabs), (vec![Kind::PreSleep], 0));
+        assert_eq!(grab_all(&mut link), (0, 0));
+        // Time passes without an idle thread.
+        link.stir();
+        assert_eq!(grab_all(&mut link), (1, 1));
     }
 
     #[test]

@@ -46,11 +46,22 @@ pub(super) enum State {
     Gone,
 }
 
+/// Cuts the line when the connection goes, in whatever way: a job that waits for room must not wait for ever.
+pub(super) struct Cut(pub(super) Arc<Line>);
+
+impl Drop for Cut {
+    fn drop(&mut self) {
+        self.0.cut();
+    }
+}
+
 /// A connection that works.
 pub(super) struct Up {
     pub(super) socket: Secured<Socket>,
     pub(super) link: Link,
-    pub(super) line: Arc<Line>,
+    pub(super) line: Cut,
+    /// Bytes of the output that jobs have told.
+    pub(super) told: usize,
     /// Bytes of the output that are sent.
     pub(super) sent: usize,
     pub(super) is_readable: bool,
@@ -79,7 +90,7 @@ impl Server {
 
     /// The connection, if it is still the one that is meant.
     pub(super) fn up_for(&mut self, origin: Origin) -> Option<&mut Up> {
-        self.up().filter(|up| up.line.origin == origin)
+        self.up().filter(|up| up.line.0.origin == origin)
     }
 }
 
@@ -116,6 +127,9 @@ impl Up {
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Err(error.into()),
             }
+        }
+        if self.sent == output.len() && self.told > 0 {
+            self.line.0.sent(std::mem::take(&mut self.told));
         }
         // Moved down when at least as much goes as stays.
         if self.sent * 2 >= output.len() {

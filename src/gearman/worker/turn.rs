@@ -9,7 +9,7 @@ use super::hands::{Hands, InHand, Key};
 use super::job::{Job, Line};
 use super::link::{Introduction, Link, News};
 use super::mail::{Letter, Mail, Origin, Wish};
-use super::server::{Server, State, Up};
+use super::server::{Cut, Server, State, Up};
 use super::socket::Socket;
 use super::{Event, Served, Settings};
 use crate::gearman::address::Address;
@@ -112,6 +112,7 @@ impl Turns {
                 Letter::Packet(origin, bytes) => {
                     if let Some(up) = self.servers[origin.server].up_for(origin) {
                         up.link.output.extend_from_slice(&bytes);
+                        up.told += bytes.len();
                     }
                 }
                 Letter::Connected(server, outcome) => self.connected(server, outcome),
@@ -155,7 +156,7 @@ impl Turns {
     fn read(&mut self, number: usize, scratch: &mut Scratch, now: Instant) {
         let Some(up) = self.servers[number].up() else { return };
         let outcome = up.read(&mut scratch.buffer, now, &mut scratch.news);
-        let line = Arc::clone(&up.line);
+        let line = Arc::clone(&up.line.0);
         if up.link.heard == now {
             self.servers[number].outage.end();
         }
@@ -200,7 +201,8 @@ impl Turns {
         server.state = State::Up(Box::new(Up {
             socket,
             link: Link::new(&introduction, now),
-            line: Arc::new(Line::new(Arc::clone(&self.mail), origin)),
+            line: Cut(Arc::new(Line::new(Arc::clone(&self.mail), origin))),
+            told: 0,
             sent: 0,
             // What came behind a handshake was read with it.
             is_readable: true,
@@ -223,7 +225,7 @@ impl Turns {
         self.settings.tell(&Event::Lost { server: &self.servers[number].name, error: &error, attempts, retry });
         self.servers[number].error = Some(error);
         if let State::Up(up) = before {
-            self.orphan(&up.line);
+            self.orphan(&up.line.0);
         }
     }
 
@@ -245,24 +247,27 @@ impl Turns {
 
     pub(super) fn answer_for(&mut self, in_hand: InHand, ended: Ended) {
         let now = Instant::now();
-        let InHand { job, function, since, .. } = in_hand;
-        self.answer(&job, function, since, ended, now);
+        let InHand { job, function, since, ended_before, .. } = in_hand;
+        let Ended { outcome, took } = ended;
+        if !matches!(outcome, Outcome::NotRun) {
+            self.ahead.ran(function, took.unwrap_or_else(|| now - since), ended_before);
+            self.last_job = now;
+        }
+        if self.hands.len() + 1 == self.ahead.threads() {
+            self.servers.iter_mut().filter_map(Server::up).for_each(|up| up.link.stir());
+        }
+        self.answer(&job, &outcome);
     }
 
-    fn answer(&mut self, job: &Job, function: usize, since: Instant, ended: Ended, now: Instant) {
-        let Ended { outcome, took } = ended;
-        match &outcome {
+    fn answer(&mut self, job: &Job, outcome: &Outcome) {
+        match outcome {
             Outcome::Done(_) => self.served.done += 1,
             Outcome::Failed(_) => self.served.failed += 1,
             Outcome::NotRun => self.served.not_run += 1,
         }
-        if !matches!(outcome, Outcome::NotRun) {
-            self.ahead.ran(function, took.unwrap_or_else(|| now - since));
-            self.last_job = now;
-        }
         let origin = job.0.line.origin;
         match self.servers[origin.server].up_for(origin) {
-            Some(up) => up.link.answer(job, &outcome),
+            Some(up) => up.link.answer(job, outcome),
             None => self.served.orphaned += 1,
         }
     }
@@ -273,18 +278,22 @@ impl Turns {
             return;
         }
         let asked: usize = self.servers.iter_mut().filter_map(Server::up).map(|up| up.link.owed(now)).sum();
-        let mut room = self.ahead.limit().saturating_sub(self.hands.len() + asked);
+        let limit = self.ahead.limit(self.hands.oldest(now));
+        let mut room = limit.saturating_sub(self.hands.len() + asked);
         let mut refusals = 0;
         while room > 0 && refusals < self.servers.len() {
             let number = self.next % self.servers.len();
             self.next = number + 1;
-            match self.servers[number].up().filter(|up| up.link.may_grab()) {
+            match self.servers[number].up().filter(|up| up.link.may_grab() && !up.link.is_slow(now)) {
                 Some(up) => {
                     up.link.grab(now);
                     (room, refusals) = (room - 1, 0);
                 }
                 None => refusals += 1,
             }
+        }
+        if self.hands.len() < self.ahead.threads() {
+            self.servers.iter_mut().filter_map(Server::up).for_each(|up| up.link.rest());
         }
     }
 
@@ -321,7 +330,7 @@ impl Turns {
                 State::Up(up) if !up.link.is_retired() => {
                     up.link.retire();
                     let busy: Vec<&[u8]> =
-                        self.hands.of(up.line.origin).map(|in_hand| in_hand.job.function()).collect();
+                        self.hands.of(up.line.0.origin).map(|in_hand| in_hand.job.function()).collect();
                     let idle = self.settings.functions.iter().map(|(name, _)| name.as_slice());
                     if up.link.in_hand > 0 && up.link.grabs == 0 {
                         up.link.forget(idle.filter(|name| !busy.contains(name)));
@@ -337,7 +346,7 @@ impl Turns {
             State::Up(up) => up.link.is_asleep(),
             _ => true,
         };
-        self.hands.is_empty() && self.stalled.is_empty() && self.servers.iter().all(is_resting)
+        self.has_met && self.hands.is_empty() && self.stalled.is_empty() && self.servers.iter().all(is_resting)
     }
 
     fn is_over(&self) -> bool {
@@ -352,7 +361,7 @@ impl Turns {
     fn leave(&mut self) {
         for number in 0..self.servers.len() {
             if let State::Up(up) = mem::replace(&mut self.servers[number].state, State::Gone) {
-                self.orphan(&up.line);
+                self.orphan(&up.line.0);
             }
         }
     }

@@ -440,6 +440,9 @@ pub(super) fn with_terms<'f>(mut job: Submit<'f, Arg, Reply>, terms: Terms) -> S
     if let Some(key) = terms.key {
         job = job.unique([key]);
     }
+    if terms.ahead {
+        job = job.ahead();
+    }
     if let Some(hours) = terms.after {
         job = job.after(u32::from(hours) * HOUR);
     }

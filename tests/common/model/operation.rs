@@ -24,11 +24,13 @@ pub(crate) struct Terms {
     pub(crate) deadline: Option<u8>,
     /// Not 0: whether a body or the clock is faster is nobody's to say.
     pub(crate) timeout: Option<u8>,
+    /// Before what is queued.
+    pub(crate) ahead: bool,
 }
 
 impl Terms {
     pub(crate) fn is_managed(&self) -> bool {
-        self.key.is_some() || [self.after, self.deadline, self.timeout].iter().any(Option::is_some)
+        self.ahead || self.key.is_some() || [self.after, self.deadline, self.timeout].iter().any(Option::is_some)
     }
 }
 
@@ -276,7 +278,9 @@ impl Operation {
             n @ 1..=3 => Operation::SetLimits { function, bounds: Bounds::from_bits(b, Some(usize::from(n - 1))) },
             4 => Operation::Pause { function },
             5 | 6 => Operation::Resume { function },
-            7 | 8 => Operation::Submit { function, n: b, terms: keyed },
+            7 => Operation::Submit { function, n: b, terms: keyed },
+            8 => Operation::Submit { function, n: b, terms: Terms { ahead: b & 4 == 0, ..keyed } },
+            9 if b & 4 == 0 => Operation::Send { function, n: b, terms: Terms { ahead: true, ..terms } },
             9 => Operation::Send { function, n: b, terms: keyed },
             10 => Operation::Submit { function, n: b, terms: Terms { after: Some(1), ..terms } },
             11 if b % 2 == 0 => Operation::Submit { function, n: b, terms: Terms { after: Some(1), ..timed(keyed) } },

@@ -239,6 +239,9 @@ impl Reference {
         let claim = handle.then(|| self.claim(job));
         if at.is_some() {
             self.functions[function].delayed.push(job);
+        } else if terms.ahead {
+            let place = self.place(function, |queued| queued >= terms.priority);
+            self.functions[function].queue.insert(place, job);
         } else {
             self.append(job);
         }

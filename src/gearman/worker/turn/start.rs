@@ -3,7 +3,7 @@
 use super::Turns;
 use crate::gearman::error::Error;
 use crate::gearman::worker::Event;
-use crate::gearman::worker::ability::{Ended, Outcome, Refused};
+use crate::gearman::worker::ability::{Outcome, Refused};
 use crate::gearman::worker::job::{Facts, Job, Line};
 use crate::gearman::worker::link::Assigned;
 use crate::gearman::worker::mail::{Origin, Wish};
@@ -37,7 +37,7 @@ impl Turns {
     fn submit(&mut self, job: Job, function: usize, payload: Vec<u8>, now: Instant) {
         match self.abilities[function].start(&job, payload) {
             Ok(pending) => {
-                let key = self.hands.take(job, function, pending, &self.mail, now);
+                let key = self.hands.take(job, function, pending, &self.mail, (now, self.ahead.ended()));
                 if let Some((in_hand, ended)) = self.hands.ended(key) {
                     // Before it ended it may have told something.
                     self.read_mail();
@@ -48,7 +48,7 @@ impl Turns {
             Err(Refused { is_full: false, .. }) => {
                 // The engine has ended, or the function was removed. The server gives the job to another worker.
                 self.mail.wish(Wish::Drain);
-                self.answer(&job, function, now, Ended { outcome: Outcome::NotRun, took: None }, now);
+                self.answer(&job, &Outcome::NotRun);
             }
         }
     }

@@ -61,13 +61,14 @@ impl Turns {
         if self.has_met || self.wish != Wish::Run {
             return Ok(());
         }
+        // However short the time, each is tried once.
+        let are_tried = self.servers.iter().all(|server| server.error.is_some());
         let is_late = self.settings.give_up.is_some_and(|limit| now.saturating_duration_since(self.started) >= limit);
         let are_gone = self.servers.iter().all(|server| matches!(server.state, State::Gone));
-        if !is_late && !are_gone {
+        if !(is_late && are_tried || are_gone) {
             return Ok(());
         }
-        let silent = || Error::Silent(now.saturating_duration_since(self.started));
-        Err(self.servers.iter_mut().find_map(|server| server.error.take()).unwrap_or_else(silent))
+        Err(self.servers.iter_mut().find_map(|server| server.error.take()).unwrap_or(Error::Closed))
     }
 
     /// When something is due next.
@@ -88,7 +89,9 @@ impl Turns {
         }
         due(is_asked.then(|| now + TICK));
         due((!self.stalled.is_empty()).then(|| now + STALLED));
-        due(self.settings.give_up.filter(|_| !self.has_met).and_then(|limit| self.started.checked_add(limit)));
+        let end = self.settings.give_up.and_then(|limit| self.started.checked_add(limit));
+        // When it is past, the end of an attempt is waited for.
+        due(end.filter(|end| !self.has_met && *end > now));
         next
     }
 }
@@ -96,8 +99,12 @@ impl Turns {
 impl Link {
     /// Grabs whose answers can be expected to come soon.
     pub(super) fn owed(&self, now: Instant) -> usize {
-        let is_slow = self.owed_since.is_some_and(|since| now.saturating_duration_since(since) >= SLOW);
-        if is_slow { 0 } else { self.grabs }
+        if self.is_slow(now) { 0 } else { self.grabs }
+    }
+
+    /// Whether an answer is owed for long.
+    pub(super) fn is_slow(&self, now: Instant) -> bool {
+        self.owed_since.is_some_and(|since| now.saturating_duration_since(since) >= SLOW)
     }
 }
 
