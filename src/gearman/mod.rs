@@ -30,8 +30,8 @@ pub use client::{
 pub use error::Error;
 pub use network::{Network, NetworkError};
 pub use server::{
-    Answer, Builder as ServerBuilder, ChangeError, ClientStatus, Compat, FunctionStatus, JobState, JobStatus, OnLoss,
-    Server, ServerCounters, ServerStatus,
+    Answer, Builder as ServerBuilder, ChangeError, ClientStatus, Compat, FunctionSettings, FunctionStatus, JobState,
+    JobStatus, OnLoss, Server, ServerCounters, ServerEvent, ServerStatus, Times,
 };
 pub use tls::TlsError;
 #[cfg(feature = "tls")]

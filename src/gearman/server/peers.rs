@@ -2,6 +2,7 @@
 
 use super::command::code;
 use super::conn::{Conn, WorkerSide};
+use super::events::ServerEvent;
 use super::keys::ConnKey;
 use super::table::Table;
 use std::collections::hash_map::Entry::Occupied;
@@ -36,6 +37,7 @@ impl Table {
         if let Some(ip) = conn.ip {
             *self.peers.entry(network(ip)).or_default() += 1;
         }
+        self.note(|_| ServerEvent::Connected { peer: conn.peer.clone() });
         self.conns.insert(conn)
     }
 
@@ -50,13 +52,17 @@ impl Table {
         }
         // The last one first: each goes before the others.
         in_hand.sort_unstable_by_key(|run| std::cmp::Reverse(self.runs[*run].turn));
-        in_hand.into_iter().for_each(|run| self.lose(run));
+        for run in in_hand {
+            self.note_loss(run, false);
+            self.lose(run);
+        }
     }
 
     /// A connection is gone: its jobs in hand go to others, and nobody waits for those that only it waited for.
     pub(super) fn disconnect(&mut self, key: ConnKey) {
         self.retire(key);
         let Some(conn) = self.conns.remove(key) else { return };
+        self.note(|_| ServerEvent::Disconnected { peer: conn.peer.clone() });
         if let Some(Occupied(mut count)) = conn.ip.map(|ip| self.peers.entry(network(ip))) {
             *count.get_mut() -= 1;
             if *count.get() == 0 {

@@ -3,6 +3,7 @@
 
 use super::admin::Ending;
 use super::conn::Conn;
+use super::events::ServerEvent;
 use super::handshake::Handshake;
 use super::hub::{DRAINING, ENDED, Hub, SERVING};
 use super::keys::ConnKey;
@@ -181,10 +182,16 @@ impl Shard {
             self.accepting.clear();
         }
         let is_over = self.hub.with(self.index, |table| {
-            table.is_draining |= phase == DRAINING;
+            if phase == DRAINING && !std::mem::replace(&mut table.is_draining, true) {
+                table.note(|table| ServerEvent::Draining { jobs: table.in_hand_anywhere() });
+            }
             self.due = table.tick(now).into_iter().chain(table.end_by).min();
-            let is_idle = table.runs.is_empty() && table.locals == 0;
-            is_idle || table.end_by.is_some_and(|at| at <= now)
+            let is_idle = table.in_hand_anywhere() == 0;
+            let is_late = table.end_by.is_some_and(|at| at <= now);
+            if phase == DRAINING && is_late && !is_idle {
+                table.note(|table| ServerEvent::CutShort { jobs: table.in_hand_anywhere() });
+            }
+            is_idle || is_late
         });
         if phase == DRAINING && is_over {
             self.hub.set_phase(ENDED);
@@ -210,7 +217,8 @@ impl Shard {
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
-                Err(_) => {
+                Err(error) => {
+                    self.hub.tell(&ServerEvent::AcceptFailed { error: error.to_string() });
                     self.accept_again = Some(Instant::now() + ACCEPT_PAUSE);
                     return;
                 }
@@ -228,6 +236,7 @@ impl Shard {
                 if tls.is_none() {
                     socket.refuse(code, &why);
                 }
+                self.hub.tell(&ServerEvent::TurnedAway { peer, why });
                 continue;
             }
             let (session, handshake) = match &tls {
@@ -365,6 +374,9 @@ impl Shard {
         self.count_late(&late, now);
         for key in late {
             self.watched.remove(&key);
+            if let Some(stream) = self.streams.get(key).filter(|stream| !stream.is_closing) {
+                self.hub.with(self.index, |table| table.note_slow(stream.conn));
+            }
             self.close(key);
         }
         self.next_sweep = (!self.watched.is_empty()).then(|| now + SWEEP);

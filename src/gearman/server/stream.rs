@@ -298,6 +298,7 @@ pub(super) fn process(
 ) -> Processed {
     let (mut used, mut needed, mut is_lost, mut is_paused) = (0, 0, false, false);
     table.effort = 0;
+    table.set_clock(now);
     let settings = std::sync::Arc::clone(&table.settings);
     while used < bytes.len() {
         let waiting = table.conns.get(conn).map_or(0, |conn| conn.out.len());
