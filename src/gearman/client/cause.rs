@@ -13,6 +13,8 @@ pub(super) enum Cause {
     Closed,
     Connect(Arc<io::Error>),
     Io(Arc<io::Error>),
+    /// The two sides do not trust each other, or one of them speaks no TLS.
+    Insecure(Arc<io::Error>),
     Packet(PacketError),
     Unexpected(Kind),
     Foreign(&'static str),
@@ -26,6 +28,7 @@ impl Cause {
         match self.clone() {
             Cause::Closed => ClientError::Disconnected { server },
             Cause::Io(error) | Cause::Connect(error) => ClientError::Io { server, error },
+            Cause::Insecure(error) => ClientError::Insecure { server, error },
             Cause::Packet(error) => ClientError::Packet { server, error },
             Cause::Unexpected(kind) => ClientError::Unexpected { server, kind },
             Cause::Foreign(protocol) => ClientError::NotGearman { server, protocol },
@@ -35,7 +38,20 @@ impl Cause {
 
     /// Whether trying again would show the same.
     pub(super) fn is_hopeless(&self) -> bool {
-        matches!(self, Cause::Foreign(_))
+        self.is_refusal()
+    }
+
+    /// Whether nobody there has understood anything.
+    pub(super) fn is_refusal(&self) -> bool {
+        matches!(self, Cause::Foreign(_) | Cause::Insecure(_))
+    }
+
+    /// Why there is no connection.
+    pub(super) fn of_connect(error: io::Error) -> Cause {
+        match error.kind() {
+            io::ErrorKind::InvalidData => Cause::Insecure(Arc::new(error)),
+            _ => Cause::Connect(Arc::new(error)),
+        }
     }
 }
 
@@ -50,6 +66,7 @@ impl fmt::Display for Cause {
                 io::ErrorKind::NotFound => f.write_str("not found"),
                 _ => error.fmt(f),
             },
+            Cause::Insecure(error) => error.fmt(f),
             Cause::Packet(error) => error.fmt(f),
             Cause::Unexpected(kind) => write!(f, "sent {kind} for nothing"),
             Cause::Foreign(protocol) => write!(f, "speaks {protocol}, not Gearman"),

@@ -10,6 +10,7 @@ use super::reply::{Reply, pair};
 use super::spec::Spec;
 use crate::gearman::address::Connected;
 use crate::gearman::packet::{Kind, Magic, encode};
+use crate::gearman::secured::Secured;
 use proptest::prelude::*;
 use std::io;
 use std::os::unix::net::UnixStream;
@@ -111,7 +112,7 @@ impl World {
     fn connected(&mut self, at: usize, well: bool) {
         let (server, attempt) = self.connecting.swap_remove(at);
         let result = if well {
-            UnixStream::pair().map(|(ours, _)| Connected::Unix(ours))
+            UnixStream::pair().map(|(ours, _)| Secured::new(Connected::Unix(ours), None))
         } else {
             Err(io::ErrorKind::ConnectionRefused.into())
         };
