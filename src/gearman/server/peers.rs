@@ -36,6 +36,7 @@ impl Table {
     /// A connection is a worker no longer: its jobs in hand go to others.
     pub(super) fn retire(&mut self, key: ConnKey) {
         let Some(worker) = self.conns.get_mut(key).and_then(|conn| conn.worker.take()) else { return };
+        let what = self.settings.on_loss;
         let WorkerSide { set, abilities, mut in_hand, .. } = *worker;
         // The set first, or it would be woken for its own jobs.
         drop(set);
@@ -44,7 +45,7 @@ impl Table {
         }
         // The last one first: each goes before the others.
         in_hand.sort_unstable_by_key(|run| std::cmp::Reverse(self.runs[*run].turn));
-        in_hand.into_iter().for_each(|run| self.lose(run));
+        in_hand.into_iter().for_each(|run| self.lose(run, what));
     }
 
     /// A connection is gone: its jobs in hand go to others, and nobody waits for those that only it waited for.

@@ -213,12 +213,12 @@ impl Table {
     }
 
     /// A job's attempt has come to nothing: it is queued again, before others of its priority, or ends.
-    pub(super) fn lose(&mut self, run: RunKey) {
+    pub(super) fn lose(&mut self, run: RunKey, what: OnLoss) {
         let Some(run) = self.take_back(run) else { return };
         let key = run.job;
         let job = &mut self.jobs[key];
         let is_spent = self.settings.job_retries.is_some_and(|most| u32::from(job.attempts) >= most);
-        if self.settings.on_loss == OnLoss::Fail || is_spent || job.is_abandoned() {
+        if what == OnLoss::Fail || is_spent || job.is_abandoned() {
             job.state = State::Buried;
             spend(run);
             self.end(key, End::Fail);
@@ -557,7 +557,7 @@ impl Table {
         }
         match self.settings.on_timeout {
             OnLoss::Fail => self.finish(run, End::Fail),
-            OnLoss::Requeue => self.lose(run),
+            OnLoss::Requeue => self.lose(run, OnLoss::Requeue),
         }
     }
 }
