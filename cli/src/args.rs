@@ -32,9 +32,26 @@ pub(crate) enum Command {
     Work(Work),
     Submit(Submit),
     Admin(Admin),
+    Config(Config),
     Bench(Bench),
     Completions(Completions),
     Man(Man),
+}
+
+/// Look at configuration files
+#[derive(Debug, clap::Args)]
+pub(crate) struct Config {
+    #[command(subcommand)]
+    pub(crate) what: ConfigWhat,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigWhat {
+    /// Say what is wrong with a file of `serve`, or that nothing is
+    Check {
+        /// The file
+        file: std::path::PathBuf,
+    },
 }
 
 /// Print a script that completes this command in a shell

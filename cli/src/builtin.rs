@@ -16,7 +16,8 @@ use std::path::Path;
 const CHUNK: usize = 128 * 1024;
 
 /// A built-in function.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub(crate) enum Builtin {
     /// SHA-256, as `sha256sum` prints it
     Sha256,

@@ -8,6 +8,7 @@ mod bell;
 mod bench;
 mod builtin;
 mod children;
+mod config;
 mod found;
 mod histogram;
 mod inputs;
@@ -51,6 +52,7 @@ fn main() -> ExitCode {
     ExitCode::from(match &args.command {
         args::Command::Map(options) => map::run(options),
         args::Command::Serve(options) => serve::run(options),
+        args::Command::Config(options) => config::run(options),
         args::Command::Work(options) => worker::run(options),
         args::Command::Submit(options) => submit::run(options),
         args::Command::Admin(options) => admin::run(options),

@@ -1,111 +1,119 @@
 //! The command `serve`: a Gearman server.
 
-use crate::args::serve::{Compat, Serve};
-use crate::{EXIT_USAGE, complain};
+mod daemon;
+mod listen;
+mod log;
+mod metrics;
+mod pidfile;
+mod plan;
+mod signals;
+pub(crate) mod units;
+
+use crate::args::serve::Serve;
+use crate::builtin::Builtin;
+use crate::{EXIT_JOB_FAILED, EXIT_USAGE, complain};
 use layshaft::Engine;
-use layshaft::gearman::{Compat as With, Server, ServerBuilder};
-use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
-use signal_hook::iterator::Signals;
+use layshaft::gearman::{Answer, Server, ServerBuilder};
+use log::{Log, Scribe};
+use pidfile::PidFile;
+use plan::Plan;
+use sd_notify::NotifyState;
+use signals::{Control, Signals};
 use std::io;
-use std::net::ToSocketAddrs;
-use std::path::Path;
 use std::sync::Arc;
-use std::thread;
-use std::time::Duration;
+use std::sync::atomic::Ordering;
+use tracing::{info, warn};
 
-const ADDRESS: &str = "127.0.0.1";
-const PORT: u16 = 4730;
-
+/// Runs the command; its exit code.
 pub(crate) fn run(options: &Serve) -> u8 {
-    match serve(options) {
-        Ok(()) => 0,
-        Err(message) => {
-            complain(io::stderr(), message);
-            EXIT_USAGE
-        }
-    }
+    serve(options).unwrap_or_else(|message| {
+        complain(io::stderr(), message);
+        EXIT_USAGE
+    })
 }
 
-fn serve(options: &Serve) -> Result<(), String> {
-    let engine = Engine::new().map_err(|error| format!("cannot start the engine: {error}"))?;
-    let mut builder = Server::builder(&engine);
-    if let Some(compat) = options.compat {
-        builder = builder.compat(match compat {
-            Compat::Gearmand => With::Gearmand,
-            Compat::Perl => With::Perl,
-        });
+fn serve(options: &Serve) -> Result<u8, String> {
+    let base = daemon::folder()?;
+    let plan = Plan::new(options, &base)?;
+    if let Some(user) = &options.user {
+        daemon::become_user(user)?;
     }
-    builder = builder.job_retries(options.job_retries).threads(options.threads.max(1).into());
-    builder = builder.allow_shutdown(options.allow_shutdown);
-    if options.max_queue > 0 {
-        builder = builder.max_queue(options.max_queue, layshaft::Overflow::Reject);
+    if options.is_daemon {
+        daemon::detach()?;
+    } else if options.daemonize {
+        return daemon::launch();
     }
-    for address in addresses(options) {
-        builder = listen(builder, &address, options.insecure)?;
+    if let Some(files) = plan.server.file_descriptors {
+        daemon::allow_files(files)?;
     }
-    let signals =
-        Signals::new([SIGTERM, SIGINT, SIGUSR1]).map_err(|error| format!("cannot wait for signals: {error}"))?;
-    let server = Arc::new(builder.start().map_err(|error| error.to_string())?);
+    let log = Log::start(plan.server.log_level, plan.log_format(), plan.log_file())?;
+    let mut pidfile = plan.server.pidfile.as_deref().map(PidFile::lock).transpose()?;
+    // Before anybody is told that the server is there.
+    let signals = Signals::new()?;
+    let scribe = Arc::new(Scribe::default());
+    let (server, engine) = start(&plan, &scribe)?;
     for address in server.addresses() {
-        complain(io::stderr(), format_args!("listening on {address}"));
+        info!("listening on {address}");
     }
-    if let Some(path) = &options.pidfile {
-        write_pid(path)?;
+    if let Some(pidfile) = &mut pidfile {
+        pidfile.write()?;
     }
-    end_on(signals, Arc::clone(&server), options.drain);
+    let control = Control { options: options.clone(), base, plan, engine, server: Arc::clone(&server), log };
+    let forced = signals.obey(control)?;
+    tell_ready(options)?;
     server.wait();
-    if let Some(path) = &options.pidfile {
-        // It may be gone.
-        let _ = std::fs::remove_file(path);
+    info!("ended");
+    // A service manager that is not there need not know.
+    let _ = sd_notify::notify(&[NotifyState::Stopping]);
+    // Ordering: Relaxed, the server's threads have ended.
+    let was_cut_short = scribe.was_cut_short.load(Ordering::Relaxed);
+    Ok(forced.exit_code().unwrap_or(if was_cut_short { EXIT_JOB_FAILED } else { 0 }))
+}
+
+/// Starts all that listens.
+fn start(plan: &Plan, scribe: &Arc<Scribe>) -> Result<(Arc<Server>, Engine), String> {
+    let listeners = listen::bind(plan)?;
+    let metrics = match &plan.server.metrics {
+        Some(place) => listen::bind_tcp(&plan.with_metrics_port(place)?, plan.is_insecure())?,
+        None => Vec::new(),
+    };
+    let functions = plan.server.function.as_deref().unwrap_or_default();
+    // Without functions there is nothing for workers to do.
+    let engine = if functions.is_empty() { Engine::builder().workers(1).start() } else { Engine::new() };
+    let engine = engine.map_err(|error| format!("cannot start the engine: {error}"))?;
+    let mut builder = listen::add(plan.builder(&engine), listeners);
+    for function in functions {
+        builder = serve_builtin(builder, &engine, *function)?;
+    }
+    let hears = Arc::clone(scribe);
+    builder = builder.on_event(move |event| hears.hear(event));
+    let server = Arc::new(builder.start().map_err(|error| error.to_string())?);
+    for listener in metrics {
+        if let Ok(address) = listener.local_addr() {
+            info!("metrics on http://{address}/metrics");
+        }
+        metrics::serve(listener, &server).map_err(|error| format!("cannot serve metrics: {error}"))?;
+    }
+    Ok((server, engine))
+}
+
+/// Has the server itself do a function, as `map` does it.
+fn serve_builtin(builder: ServerBuilder, engine: &Engine, builtin: Builtin) -> Result<ServerBuilder, String> {
+    let body = move |payload: Vec<u8>| builtin.run_on(&payload).value();
+    let function = engine.function(builtin.name(), body).map_err(|error| error.to_string())?;
+    Ok(builder.serve(&function, |payload| Ok(payload.to_vec()), Answer::Result))
+}
+
+/// Tells everybody who waits for it that the server listens.
+fn tell_ready(options: &Serve) -> Result<(), String> {
+    if let Err(error) = sd_notify::notify(&[NotifyState::Ready]) {
+        warn!(error = error.to_string(), "cannot tell the service manager");
+    }
+    if let Some(pid) = options.notify_pid {
+        daemon::notify(pid)?;
+    }
+    if options.is_daemon {
+        daemon::tell_ready().map_err(|error| format!("cannot go to the background: {error}"))?;
     }
     Ok(())
-}
-
-/// Where to listen, as asked by one way or the other.
-fn addresses(options: &Serve) -> Vec<String> {
-    let port = options.port.unwrap_or(PORT);
-    let mut addresses = options.listen.clone();
-    addresses.extend(options.host.as_ref().map(|host| with_port(host, port)));
-    if addresses.is_empty() {
-        addresses.push(format!("{ADDRESS}:{port}"));
-    }
-    addresses
-}
-
-fn with_port(host: &str, port: u16) -> String {
-    if host.contains(':') && !host.starts_with('[') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
-}
-
-fn listen(builder: ServerBuilder, address: &str, insecure: bool) -> Result<ServerBuilder, String> {
-    if address.contains('/') {
-        return Ok(builder.listen_unix(address.strip_prefix("unix:").unwrap_or(address)));
-    }
-    let resolved = address.to_socket_addrs().map_err(|error| format!("cannot listen on {address}: {error}"))?;
-    let outside = resolved.into_iter().find(|address| !address.ip().is_loopback());
-    if let Some(outside) = outside.filter(|_| !insecure) {
-        return Err(format!(
-            "{outside} can be reached from other machines, and the protocol knows no passwords: anyone there could submit \
-             and take jobs. Listen on 127.0.0.1, or say --insecure if the network is trusted"
-        ));
-    }
-    Ok(builder.listen(address))
-}
-
-fn write_pid(path: &Path) -> Result<(), String> {
-    std::fs::write(path, format!("{}\n", std::process::id()))
-        .map_err(|error| format!("cannot write {}: {error}", path.display()))
-}
-
-/// The first signal drains, the second ends; so does the end of the time for draining.
-fn end_on(mut signals: Signals, server: Arc<Server>, limit: Duration) {
-    thread::spawn(move || {
-        let mut caught = signals.forever();
-        if caught.next().is_some() {
-            complain(io::stderr(), format_args!("ending when jobs in hand have ended, or in {} s", limit.as_secs()));
-            server.drain(limit);
-        }
-        if caught.next().is_some() {
-            server.end();
-        }
-    });
 }

@@ -22,7 +22,7 @@ pub(crate) use model::*;
 #[cfg(feature = "gearman")]
 mod sockets;
 #[cfg(feature = "gearman")]
-pub(crate) use sockets::deepen_backlog;
+pub(crate) use sockets::set_backlog;
 
 pub(crate) use std::sync::atomic::Ordering;
 

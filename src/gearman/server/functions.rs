@@ -4,7 +4,9 @@ use super::job::{Job, State};
 use super::keys::{FunctionKey, JobKey};
 use super::local::Local;
 use super::notices::Ticket;
+use super::rules::Rules;
 use super::table::{Known, Table};
+use super::times::Timings;
 use crate::gearman::text::{self, MaxQueue};
 use crate::{Function, Limits, Priority, RegisterError};
 use hashbrown::HashTable;
@@ -37,8 +39,12 @@ pub(super) struct Entry {
     pub(super) max_queue: MaxQueue,
     /// When more sleepers may have to be woken.
     pub(super) rewake_at: Option<Instant>,
+    pub(super) rules: Rules,
     pub(super) done: u64,
     pub(super) failed: u64,
+    pub(super) requeued: u64,
+    pub(super) timed_out: u64,
+    pub(super) timings: Option<Box<Timings>>,
 }
 
 /// Who does its jobs.
@@ -84,7 +90,7 @@ impl NoFunction {
 }
 
 impl Entry {
-    pub(super) fn new(name: Arc<[u8]>, target: Target) -> Entry {
+    pub(super) fn new(name: Arc<[u8]>, target: Target, rules: Rules) -> Entry {
         Entry {
             name,
             target,
@@ -95,10 +101,14 @@ impl Entry {
             workers: 0,
             uniques: HashTable::new(),
             is_limited: false,
-            max_queue: MaxQueue::All(None),
+            max_queue: rules.max_queue,
             rewake_at: None,
+            rules,
             done: 0,
             failed: 0,
+            requeued: 0,
+            timed_out: 0,
+            timings: None,
         }
     }
 
@@ -165,10 +175,9 @@ impl Table {
             Err(RegisterError::Closed) => return Err(NoFunction::Closed),
             Err(_) => return Err(NoFunction::Taken),
         };
-        function.set_wakeups(self.settings.wakeups);
-        let mut entry = Entry::new(name.into(), Target::Remote(function));
-        self.settings.max_queue.clone_into(&mut entry.max_queue);
-        Ok(self.add_function(entry))
+        let rules = self.settings.rules_of(name);
+        function.set_wakeups(rules.wakeups);
+        Ok(self.add_function(Entry::new(name.into(), Target::Remote(function), rules)))
     }
 
     pub(super) fn add_function(&mut self, entry: Entry) -> FunctionKey {
@@ -185,7 +194,7 @@ impl Table {
 
     /// Limits a function's queue.
     pub(super) fn set_max_queue(&mut self, key: FunctionKey, most: MaxQueue) {
-        let mut limits = Limits::new().overflow(self.settings.overflow);
+        let mut limits = Limits::new().overflow(self.functions[key].rules.overflow);
         match most {
             MaxQueue::All(Some(most)) => limits = limits.capacity(most),
             MaxQueue::All(None) => {}
@@ -286,7 +295,8 @@ impl Table {
         if self.names.contains_key(name.as_bytes()) {
             return Err(RegisterError::NameTaken(name.to_owned()));
         }
-        self.add_function(Entry::new(name.as_bytes().into(), Target::Local(local)));
+        let rules = self.settings.rules_of(name.as_bytes());
+        self.add_function(Entry::new(name.as_bytes().into(), Target::Local(local), rules));
         Ok(())
     }
 }

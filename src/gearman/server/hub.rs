@@ -1,5 +1,6 @@
 //! What the threads of a server share.
 
+use super::events::{Hook, ServerEvent};
 use super::keys::ConnKey;
 use super::notices::HasTable;
 use super::stream::Calls;
@@ -19,6 +20,7 @@ pub(super) struct Hub {
     table: Mutex<Table>,
     shards: Vec<Link>,
     phase: AtomicU8,
+    hook: Option<Hook>,
 }
 
 /// How to reach a shard.
@@ -29,8 +31,8 @@ pub(super) struct Link {
 }
 
 impl Hub {
-    pub(super) fn new(table: Table, shards: Vec<Link>) -> Hub {
-        Hub { table: Mutex::new(table), shards, phase: AtomicU8::new(SERVING) }
+    pub(super) fn new(table: Table, shards: Vec<Link>, hook: Option<Hook>) -> Hub {
+        Hub { table: Mutex::new(table), shards, phase: AtomicU8::new(SERVING), hook }
     }
 
     /// Does something with the table, and what follows from it; others are told of what they have to send.
@@ -48,6 +50,9 @@ impl Hub {
                 self.wake(other);
             }
         }
+        let events = table.take_events();
+        drop(table);
+        events.iter().for_each(|event| self.tell(event));
         result
     }
 
@@ -73,6 +78,13 @@ impl Hub {
                 }
             }
         });
+    }
+
+    /// Tells whoever hears. Not to be called with the table.
+    pub(super) fn tell(&self, event: &ServerEvent) {
+        if let Some(hook) = &self.hook {
+            hook(event);
+        }
     }
 
     pub(super) fn wake(&self, shard: usize) {

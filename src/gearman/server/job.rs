@@ -3,6 +3,7 @@
 use super::keys::{ConnKey, FunctionKey, RunKey};
 use super::local::LocalRun;
 use super::notices::Ticket;
+use super::times::Ticks;
 use crate::{JobHandle, Priority, Pulled};
 use std::time::Instant;
 
@@ -24,6 +25,8 @@ pub(super) struct Job {
     pub(super) detached: bool,
     /// How often it was handed out.
     pub(super) attempts: u16,
+    /// When it was queued, or started.
+    pub(super) since: Ticks,
     pub(super) extra: Option<Box<Extra>>,
 }
 
@@ -167,6 +170,7 @@ impl Job {
             priority,
             detached,
             attempts: 0,
+            since: Ticks::NONE,
             extra: None,
         }
     }

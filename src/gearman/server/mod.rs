@@ -15,9 +15,13 @@
 //! |---|---|
 //! | `shard` | a thread that owns sockets: waits, reads, has packets dealt with, sends once a turn |
 //! | `stream`, `socket` | one socket: what came and is no message yet, what is to be sent, deadlines |
+//! | `handshake` | connections with TLS, until they are secure |
 //! | `hub` | what threads share: the table behind one lock, and how to wake each other |
 //! | `table`, `functions`, `job`, `conn`, `timers` | jobs, functions and connections, without I/O |
 //! | `peers` | connections that come and go |
+//! | `rules` | what holds for the jobs of each function |
+//! | `listening` | what is listened on |
+//! | `events`, `times` | what happens, for a log; how long jobs take, for metrics |
 //! | `command`, `admin` | what each packet, and each text command, does to them |
 //! | `status` | the same as plain data, and by call |
 //! | `notices` | what engine and bodies tell while somebody has the table |
@@ -31,14 +35,18 @@
 mod admin;
 mod command;
 mod conn;
+mod events;
 mod functions;
 mod handles;
+mod handshake;
 mod hub;
 mod job;
 mod keys;
+mod listening;
 mod local;
 mod notices;
 mod peers;
+mod rules;
 mod settings;
 mod shard;
 mod slots;
@@ -47,22 +55,28 @@ mod status;
 mod stream;
 mod table;
 mod timers;
+mod times;
 
+pub use events::ServerEvent;
 pub use local::Answer;
+pub use rules::FunctionSettings;
 pub use settings::{Compat, OnLoss};
 pub use status::{ChangeError, ClientStatus, FunctionStatus, JobState, JobStatus, ServerCounters, ServerStatus};
+pub use times::Times;
 
-use crate::sync::{Mutex, deepen_backlog};
+use crate::gearman::network::Network;
+use crate::gearman::tls::{Acceptor, TlsError};
+use crate::sync::Mutex;
 use crate::{Engine, Function, Overflow, RegisterError};
 use hub::{DRAINING, ENDED, Hub, Link};
+use listening::Bound;
 use mio::{Poll, Waker};
 use notices::Notices;
 use settings::Settings;
 use shard::{NewSocket, Shard, WAKER};
-use socket::{Listener, Socket};
+use socket::Socket;
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs};
-use std::os::fd::AsFd;
+use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -71,19 +85,33 @@ use std::time::{Duration, Instant};
 use table::Table;
 
 /// What is set of a server before it starts.
-#[derive(Debug)]
 #[must_use = "nothing is served until `start`"]
 pub struct Builder {
     engine: Engine,
     settings: Settings,
     threads: usize,
-    addresses: Vec<(Place, bool)>,
+    addresses: Vec<Asked>,
+    /// What was said of TLS and cannot be used.
+    wrong: Option<TlsError>,
+    backlog: i32,
+    hook: Option<events::Hook>,
+    locals: Vec<(String, Box<dyn local::Local>)>,
 }
 
-#[derive(Debug, Clone)]
+/// What is to be listened on, and what its connections may do.
+#[derive(Debug)]
+struct Asked {
+    place: Place,
+    is_admin: bool,
+    tls: Option<Arc<Acceptor>>,
+}
+
+#[derive(Debug)]
 enum Place {
     Tcp(String),
+    TcpListener(std::net::TcpListener),
     Unix(PathBuf),
+    UnixListener(std::os::unix::net::UnixListener),
 }
 
 /// A running server. Dropping it ends it at once.
@@ -92,11 +120,22 @@ pub struct Server {
     threads: Mutex<Vec<JoinHandle<()>>>,
     addresses: Vec<SocketAddr>,
     paths: Vec<PathBuf>,
+    #[cfg_attr(not(feature = "tls"), expect(dead_code, reason = "there are none"))]
+    acceptors: Vec<Arc<Acceptor>>,
 }
 
 impl Builder {
     fn new(engine: &Engine) -> Builder {
-        Builder { engine: engine.clone(), settings: Settings::default(), threads: 1, addresses: Vec::new() }
+        Builder {
+            engine: engine.clone(),
+            settings: Settings::default(),
+            threads: 1,
+            addresses: Vec::new(),
+            wrong: None,
+            backlog: 1024,
+            hook: None,
+            locals: Vec::new(),
+        }
     }
 
     /// Listens on an address, as `127.0.0.1:4730`; port 0 chooses one. May be called several times. Default: none, and then
@@ -104,19 +143,26 @@ impl Builder {
     ///
     /// Text commands that change something are taken from peers on this machine, if the address is one of its own.
     pub fn listen(mut self, address: impl Into<String>) -> Self {
-        self.addresses.push((Place::Tcp(address.into()), false));
+        self.add(Place::Tcp(address.into()), false);
         self
     }
 
     /// Listens on an address on which any peer may use text commands that change something.
     pub fn listen_admin(mut self, address: impl Into<String>) -> Self {
-        self.addresses.push((Place::Tcp(address.into()), true));
+        self.add(Place::Tcp(address.into()), true);
+        self
+    }
+
+    /// Takes connections from these networks, too, and from no others but those; Unix sockets are not meant. May be called several times. Default: from
+    /// anywhere.
+    pub fn allow(mut self, networks: impl IntoIterator<Item = Network>) -> Self {
+        self.settings.allowed.extend(networks);
         self
     }
 
     /// Listens on a Unix socket. One that is left there by a server that is gone is replaced.
     pub fn listen_unix(mut self, path: impl Into<PathBuf>) -> Self {
-        self.addresses.push((Place::Unix(path.into()), true));
+        self.add(Place::Unix(path.into()), true);
         self
     }
 
@@ -139,8 +185,8 @@ impl Builder {
     /// How many sleeping workers are woken for a job: 0 none, `usize::MAX` all. And after which time as many more, while it is
     /// queued. Default: 1, and none more; one that is woken and takes nothing, or vanishes, passes the wake-up on.
     pub fn wakeups(mut self, workers: usize, more_after: impl Into<Option<Duration>>) -> Self {
-        self.settings.wakeups = workers;
-        self.settings.wakeup_delay = more_after.into();
+        self.settings.rules.wakeups = workers;
+        self.settings.rules.wakeup_delay = more_after.into();
         self
     }
 
@@ -153,33 +199,33 @@ impl Builder {
 
     /// Whether the newest job of high priority comes first, instead of the oldest. Default: no.
     pub fn newest_high_first(mut self, newest_first: bool) -> Self {
-        self.settings.high_is_lifo = newest_first;
+        self.settings.rules.high_is_lifo = newest_first;
         self
     }
 
     /// What becomes of a job whose worker is gone. Default: [`OnLoss::Requeue`].
     pub fn on_worker_lost(mut self, what: OnLoss) -> Self {
-        self.settings.on_loss = what;
+        self.settings.rules.on_loss = what;
         self
     }
 
     /// What becomes of a job that runs longer than its worker said. Default: [`OnLoss::Fail`].
     pub fn on_timeout(mut self, what: OnLoss) -> Self {
-        self.settings.on_timeout = what;
+        self.settings.rules.on_timeout = what;
         self
     }
 
     /// How often a job is handed out at most; then it fails. Default: no limit.
     pub fn job_retries(mut self, hand_outs: impl Into<Option<u32>>) -> Self {
-        self.settings.job_retries = hand_outs.into().filter(|n| *n > 0);
+        self.settings.rules.job_retries = hand_outs.into().filter(|n| *n > 0);
         self
     }
 
     /// Queued jobs of each function at most, and what becomes of a submit to a full queue. Default: no limit, and
     /// [`Overflow::Reject`]. [`Overflow::Block`] is taken as that: a network client is not kept waiting.
     pub fn max_queue(mut self, jobs: impl Into<Option<usize>>, overflow: Overflow) -> Self {
-        self.settings.max_queue = crate::gearman::text::MaxQueue::All(jobs.into());
-        self.settings.overflow = overflow;
+        self.settings.rules.max_queue = crate::gearman::text::MaxQueue::All(jobs.into());
+        self.settings.rules.overflow = overflow;
         self
     }
 
@@ -237,30 +283,34 @@ impl Builder {
         self
     }
 
+    /// As [`Server::serve`], from the start.
+    pub fn serve<A, R, D, E>(mut self, function: &Function<A, R>, decode: D, encode: E) -> Self
+    where
+        A: Send + 'static,
+        R: Send + 'static,
+        D: Fn(&[u8]) -> Result<A, String> + Send + Sync + 'static,
+        E: Fn(R) -> Answer + Send + Sync + 'static,
+    {
+        let local = Box::new(local::Typed::new(function.clone(), decode, encode, true));
+        self.locals.push((function.name().to_owned(), local));
+        self
+    }
+
     /// Starts the server.
     ///
     /// # Errors
-    /// When an address cannot be listened on, which the error names, or a thread cannot be started.
-    pub fn start(mut self) -> io::Result<Server> {
-        if self.settings.overflow == Overflow::Block {
-            self.settings.overflow = Overflow::Reject;
+    /// When an address cannot be listened on, which the error names, TLS cannot be set up, a thread cannot be started, or two
+    /// functions of this process have one name.
+    pub fn start(self) -> io::Result<Server> {
+        if let Some(error) = self.wrong {
+            return Err(error.into());
         }
-        let (mut listeners, mut addresses, mut paths) = (Vec::new(), Vec::new(), Vec::new());
-        for (place, is_admin) in &self.addresses {
-            match place {
-                Place::Tcp(address) => {
-                    for address in resolve(address)? {
-                        let listener = bind_tcp(address)?;
-                        addresses.push(listener.local_addr()?);
-                        listeners.push((Listener::Tcp(listener), *is_admin || address.ip().is_loopback()));
-                    }
-                }
-                Place::Unix(path) => {
-                    listeners.push((Listener::Unix(bind_unix(path)?), *is_admin));
-                    paths.push(path.clone());
-                }
-            }
+        let mut bound = Bound::default();
+        for asked in self.addresses {
+            bound.add(asked, self.backlog)?;
         }
+        let Bound { doors, addresses, paths } = bound;
+        let acceptors = doors.iter().filter_map(|door| door.tls.clone()).collect();
         let polls = (0..self.threads).map(|_| Poll::new()).collect::<io::Result<Vec<Poll>>>()?;
         let mut links = Vec::new();
         for poll in &polls {
@@ -268,12 +318,17 @@ impl Builder {
         }
         let first = Arc::clone(&links[0].waker);
         let notices = Arc::new(Notices::new(move || _ = first.wake()));
-        let table = Table::new(self.engine, Arc::new(self.settings), notices, self.threads);
-        let hub = Arc::new(Hub::new(table, links));
-        let server = Server { hub, threads: Mutex::default(), addresses, paths };
-        let mut listeners = Some(listeners);
+        let mut table = Table::new(self.engine, Arc::new(self.settings), notices, self.threads);
+        table.events = self.hook.is_some().then(Vec::new);
+        for (name, local) in self.locals {
+            let taken = |error: RegisterError| io::Error::new(io::ErrorKind::AlreadyExists, error.to_string());
+            table.serve(&name, local).map_err(taken)?;
+        }
+        let hub = Arc::new(Hub::new(table, links, self.hook));
+        let server = Server { hub, threads: Mutex::default(), addresses, paths, acceptors };
+        let mut doors = Some(doors);
         for (i, poll) in polls.into_iter().enumerate() {
-            let shard = Shard::new(i, Arc::clone(&server.hub), poll, listeners.take().unwrap_or_default());
+            let shard = Shard::new(i, Arc::clone(&server.hub), poll, doors.take().unwrap_or_default());
             let thread = thread::Builder::new().name(format!("gearman-{i}")).spawn(move || shard.run())?;
             server.threads.lock().push(thread);
         }
@@ -309,7 +364,7 @@ impl Server {
         }
         socket.set_nonblocking(true)?;
         let socket = Socket::Unix(mio::net::UnixStream::from_std(socket));
-        self.hub.link(0).sockets.lock().push(NewSocket { socket, peer, ip: None, is_admin: true });
+        self.hub.link(0).sockets.lock().push(NewSocket { socket, peer, ip: None, is_admin: true, tls: None });
         self.hub.wake(0);
         Ok(())
     }
@@ -347,6 +402,16 @@ impl Server {
         self.hub.with(usize::MAX, |table| table.serve(function.name(), local))
     }
 
+    /// Reads the certificates, keys and authorities of all TLS listeners again. New connections use them; those that there are
+    /// stay as they are.
+    ///
+    /// # Errors
+    /// When something cannot be read or used: then nothing has changed, for any listener.
+    #[cfg(feature = "tls")]
+    pub fn reload_tls(&self) -> Result<(), TlsError> {
+        Acceptor::reload(&self.acceptors)
+    }
+
     /// Ends the server when no job is in a worker's hands, or so much time has passed: it takes no connections and gives out no
     /// jobs from now on.
     pub fn drain(&self, limit: Duration) {
@@ -379,39 +444,17 @@ impl Drop for Server {
     }
 }
 
-impl std::fmt::Debug for Server {
+impl std::fmt::Debug for Builder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Server").field("addresses", &self.addresses).finish_non_exhaustive()
+        let Builder { settings, threads, addresses, .. } = self;
+        let mut shown = f.debug_struct("Builder");
+        shown.field("settings", settings).field("threads", threads).field("addresses", addresses);
+        shown.finish_non_exhaustive()
     }
 }
 
-fn resolve(address: &str) -> io::Result<Vec<SocketAddr>> {
-    let named = |error: io::Error| io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"));
-    Ok(address.to_socket_addrs().map_err(named)?.collect())
-}
-
-fn bind_tcp(address: SocketAddr) -> io::Result<mio::net::TcpListener> {
-    let listener = mio::net::TcpListener::bind(address)
-        .map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {address}: {error}")))?;
-    deepen_backlog(listener.as_fd());
-    Ok(listener)
-}
-
-fn bind_unix(path: &PathBuf) -> io::Result<mio::net::UnixListener> {
-    use io::ErrorKind;
-    let named =
-        |error: io::Error| io::Error::new(error.kind(), format!("cannot listen on {}: {error}", path.display()));
-    match mio::net::UnixListener::bind(path) {
-        Err(error) if error.kind() == ErrorKind::AddrInUse => {
-            // Of a server that is gone nobody answers.
-            match UnixStream::connect(path) {
-                Err(refused) if refused.kind() == ErrorKind::ConnectionRefused => {
-                    std::fs::remove_file(path).map_err(named)?;
-                    mio::net::UnixListener::bind(path).map_err(named)
-                }
-                _ => Err(named(error)),
-            }
-        }
-        other => other.map_err(named),
+impl std::fmt::Debug for Server {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Server").field("addresses", &self.addresses).finish_non_exhaustive()
     }
 }

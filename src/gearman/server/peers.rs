@@ -1,6 +1,8 @@
 //! Connections that come and go.
 
+use super::command::code;
 use super::conn::{Conn, WorkerSide};
+use super::events::ServerEvent;
 use super::keys::ConnKey;
 use super::table::Table;
 use std::collections::hash_map::Entry::Occupied;
@@ -10,9 +12,14 @@ impl Table {
     /// Whether another connection may come from there.
     ///
     /// # Errors
-    /// Why not.
-    pub(super) fn admit(&mut self, ip: Option<IpAddr>) -> Result<(), String> {
+    /// Why not, as a code and in words.
+    pub(super) fn admit(&mut self, ip: Option<IpAddr>) -> Result<(), (&'static str, String)> {
         let settings = &self.settings;
+        let is_allowed = |ip| settings.allowed.iter().any(|network| network.contains(ip));
+        if !settings.allowed.is_empty() && !ip.is_none_or(is_allowed) {
+            self.counters.not_allowed += 1;
+            return Err((code::NOT_ALLOWED, "this address is not among those that may connect".to_owned()));
+        }
         let of_peer = ip.and_then(|ip| self.peers.get(&network(ip))).copied().unwrap_or(0);
         let why = if self.conns.len() >= settings.connections {
             format!("there are {} connections already, and no more are accepted", settings.connections)
@@ -22,7 +29,7 @@ impl Table {
             return Ok(());
         };
         self.counters.turned_away += 1;
-        Err(why)
+        Err((code::TOO_MANY, why))
     }
 
     pub(super) fn connect(&mut self, conn: Conn) -> ConnKey {
@@ -30,13 +37,13 @@ impl Table {
         if let Some(ip) = conn.ip {
             *self.peers.entry(network(ip)).or_default() += 1;
         }
+        self.note(|_| ServerEvent::Connected { peer: conn.peer.clone() });
         self.conns.insert(conn)
     }
 
     /// A connection is a worker no longer: its jobs in hand go to others.
     pub(super) fn retire(&mut self, key: ConnKey) {
         let Some(worker) = self.conns.get_mut(key).and_then(|conn| conn.worker.take()) else { return };
-        let what = self.settings.on_loss;
         let WorkerSide { set, abilities, mut in_hand, .. } = *worker;
         // The set first, or it would be woken for its own jobs.
         drop(set);
@@ -45,13 +52,18 @@ impl Table {
         }
         // The last one first: each goes before the others.
         in_hand.sort_unstable_by_key(|run| std::cmp::Reverse(self.runs[*run].turn));
-        in_hand.into_iter().for_each(|run| self.lose(run, what));
+        for run in in_hand {
+            self.note_loss(run, false);
+            let what = self.functions[self.jobs[self.runs[run].job].function].rules.on_loss;
+            self.lose(run, what);
+        }
     }
 
     /// A connection is gone: its jobs in hand go to others, and nobody waits for those that only it waited for.
     pub(super) fn disconnect(&mut self, key: ConnKey) {
         self.retire(key);
         let Some(conn) = self.conns.remove(key) else { return };
+        self.note(|_| ServerEvent::Disconnected { peer: conn.peer.clone() });
         if let Some(Occupied(mut count)) = conn.ip.map(|ip| self.peers.entry(network(ip))) {
             *count.get_mut() -= 1;
             if *count.get() == 0 {

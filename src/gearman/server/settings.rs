@@ -1,8 +1,10 @@
 //! What can be set of a server, and the defaults of the two ancestors.
 
+use super::rules::{FunctionSettings, Rules};
 use crate::Overflow;
+use crate::gearman::network::Network;
 use crate::gearman::packet::Limits;
-use crate::gearman::text::MaxQueue;
+use std::collections::HashMap;
 use std::time::Duration;
 
 /// What becomes of a job whose worker is gone, or whose time is up.
@@ -31,23 +33,15 @@ pub enum Compat {
 pub(super) struct Settings {
     pub(super) host: String,
     pub(super) packets: Limits,
-    pub(super) on_loss: OnLoss,
-    pub(super) on_timeout: OnLoss,
-    pub(super) job_retries: Option<u32>,
+    /// Of functions that have none of their own.
+    pub(super) rules: Rules,
+    pub(super) functions: HashMap<Vec<u8>, FunctionSettings>,
     /// What a number in CAN_DO_TIMEOUT stands for, and what is the least.
     pub(super) timeout_unit: Duration,
     pub(super) least_timeout: Duration,
-    pub(super) runs_abandoned: bool,
-    /// Sleeping workers that are woken for a job, and after which time as many more while it is not taken.
-    pub(super) wakeups: usize,
-    pub(super) wakeup_delay: Option<Duration>,
     /// Workers that did something since they slept last are woken before others.
     pub(super) hot_first: bool,
     pub(super) fails_after_exception: bool,
-    /// The newest job of high priority comes first.
-    pub(super) high_is_lifo: bool,
-    pub(super) overflow: Overflow,
-    pub(super) max_queue: MaxQueue,
     pub(super) most_functions: usize,
     pub(super) most_abilities: usize,
     pub(super) unique_bytes: usize,
@@ -55,6 +49,8 @@ pub(super) struct Settings {
     pub(super) job_bytes: usize,
     pub(super) allow_shutdown: bool,
     pub(super) perl_errors: bool,
+    /// Where peers may come from; empty: from anywhere.
+    pub(super) allowed: Vec<Network>,
     pub(super) connections: usize,
     pub(super) connections_of_peer: usize,
     /// Until a message that has begun is complete.
@@ -71,25 +67,19 @@ impl Default for Settings {
         Settings {
             host: host_name(),
             packets: Limits::default(),
-            on_loss: OnLoss::Requeue,
-            on_timeout: OnLoss::Fail,
-            job_retries: None,
+            rules: Rules::default(),
+            functions: HashMap::new(),
             timeout_unit: Duration::from_millis(1),
             least_timeout: Duration::ZERO,
-            runs_abandoned: false,
-            wakeups: 1,
-            wakeup_delay: None,
             hot_first: true,
             fails_after_exception: false,
-            high_is_lifo: false,
-            overflow: Overflow::Reject,
-            max_queue: MaxQueue::All(None),
             most_functions: 100_000,
             most_abilities: 10_000,
             unique_bytes: 1024,
             job_bytes: 4 << 30,
             allow_shutdown: false,
             perl_errors: false,
+            allowed: Vec::new(),
             connections: 100_000,
             connections_of_peer: usize::MAX,
             message_deadline: Duration::from_secs(60),
@@ -104,19 +94,19 @@ impl Settings {
     pub(super) fn make_compatible(&mut self, with: Compat) {
         match with {
             Compat::Gearmand => {
-                self.on_timeout = OnLoss::Requeue;
+                self.rules.on_timeout = OnLoss::Requeue;
                 self.least_timeout = Duration::from_secs(1);
-                self.wakeups = usize::MAX;
+                self.rules.wakeups = usize::MAX;
             }
             Compat::Perl => {
-                self.on_loss = OnLoss::Fail;
+                self.rules.on_loss = OnLoss::Fail;
                 self.timeout_unit = Duration::from_secs(1);
-                self.overflow = Overflow::EvictNewest;
+                self.rules.overflow = Overflow::EvictNewest;
                 self.fails_after_exception = true;
-                self.high_is_lifo = true;
+                self.rules.high_is_lifo = true;
                 self.perl_errors = true;
-                self.wakeups = 3;
-                self.wakeup_delay = Some(Duration::from_millis(100));
+                self.rules.wakeups = 3;
+                self.rules.wakeup_delay = Some(Duration::from_millis(100));
             }
         }
     }

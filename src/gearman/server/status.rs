@@ -5,6 +5,7 @@ use super::functions::{Entry, Target};
 use super::job::State;
 use super::keys::{ConnKey, FunctionKey, JobKey};
 use super::table::{End, Table};
+use super::times::Times;
 use crate::gearman::text::MaxQueue;
 use crate::{Priority, Queued};
 use std::error::Error;
@@ -36,6 +37,12 @@ pub struct ServerCounters {
     pub connections: u64,
     /// Connections that were one too many.
     pub turned_away: u64,
+    /// Connections from addresses that are not among those that may connect.
+    pub not_allowed: u64,
+    /// Handshakes of TLS that failed, ended early, or took too long; and connections that broke the rules of TLS later.
+    pub tls_failed: u64,
+    /// Connections that came without TLS where it is needed.
+    pub tls_missing: u64,
     /// Submits, of any outcome.
     pub submits: u64,
     /// Submits that joined another job.
@@ -78,6 +85,14 @@ pub struct FunctionStatus {
     pub done: u64,
     /// Jobs that ended otherwise.
     pub failed: u64,
+    /// How often a job of it was queued again.
+    pub requeued: u64,
+    /// How often a job of it was too long in a worker's hands.
+    pub timed_out: u64,
+    /// How long its jobs waited for a worker; those of this process are not among them.
+    pub waits: Times,
+    /// How long they were in a worker's hands; in this process, with what they waited.
+    pub runs: Times,
 }
 
 /// A connection of a server.
@@ -382,6 +397,10 @@ impl Entry {
             max_queue: self.max_queue,
             done: self.done,
             failed: self.failed,
+            requeued: self.requeued,
+            timed_out: self.timed_out,
+            waits: self.timings.as_ref().map(|timings| timings.waits).unwrap_or_default(),
+            runs: self.timings.as_ref().map(|timings| timings.runs).unwrap_or_default(),
         }
     }
 }

@@ -12,6 +12,7 @@
 mod model;
 
 use super::conn::Conn;
+use super::events::ServerEvent;
 use super::functions::{Entry, Target};
 use super::handles::{Handle, Handles};
 use super::job::{Job, Listener, Progress, Run, State, Unique};
@@ -22,6 +23,7 @@ use super::settings::{OnLoss, Settings};
 use super::slots::Slots;
 use super::status::ServerCounters;
 use super::timers::{Due, Timers, wall_seconds};
+use super::times::Ticks;
 use crate::gearman::packet::{self, Kind, Magic};
 use crate::{Engine, Priority, Update};
 use slotmap::SlotMap;
@@ -64,6 +66,11 @@ pub(super) struct Table {
     pub(super) functions_made: usize,
     /// Connections from each address.
     pub(super) peers: HashMap<IpAddr, usize>,
+    /// What happened since they were taken; `None` when nobody hears of it.
+    pub(super) events: Option<Vec<ServerEvent>>,
+    started: Instant,
+    /// The time of what is dealt with.
+    pub(super) clock: Ticks,
 }
 
 /// How a job ends.
@@ -98,7 +105,14 @@ impl Table {
             effort: 0,
             functions_made: 0,
             peers: HashMap::new(),
+            events: None,
+            started: Instant::now(),
+            clock: Ticks::NONE,
         }
+    }
+
+    pub(super) fn set_clock(&mut self, now: Instant) {
+        self.clock = Ticks::since(self.started, now);
     }
 
     pub(super) fn handle(&self, job: JobKey) -> Handle {
@@ -118,6 +132,7 @@ impl Table {
 
     pub(super) fn send_error(&mut self, to: ConnKey, code: &str, text: &str) {
         self.counters.errors += 1;
+        self.note_error(to, code, text);
         self.send(to, Kind::Error, &[code.as_bytes(), text.as_bytes()]);
     }
 
@@ -129,11 +144,12 @@ impl Table {
     /// Why it is not accepted. It is still in the table.
     pub(super) fn enqueue(&mut self, key: JobKey) -> Result<(), Refused> {
         let job = &mut self.jobs[key];
+        job.since = self.clock;
         let entry = &mut self.functions[job.function];
         match &entry.target {
             Target::Remote(function) => {
                 let mut submit = function.job(Ticket::new(key, &self.notices)).priority(job.priority);
-                if self.settings.high_is_lifo && job.priority == Priority::High {
+                if entry.rules.high_is_lifo && job.priority == Priority::High {
                     submit = submit.ahead();
                 }
                 let handle = if entry.is_limited { submit.submit().map(Some) } else { submit.send().map(|()| None) };
@@ -180,9 +196,11 @@ impl Table {
         let entry = &mut self.functions[job.function];
         entry.queued[index(job.priority)] -= 1;
         entry.running += 1;
+        entry.has_waited(std::mem::replace(&mut job.since, self.clock), self.clock);
         job.attempts = job.attempts.saturating_add(1);
         let worker = self.conns.get_mut(conn).and_then(|conn| conn.worker.as_mut()).expect("it has just pulled");
-        let limit = worker.abilities.get(&job.function).copied().flatten().map(|limit| now + limit);
+        let limit = worker.abilities.get(&job.function).copied().flatten();
+        let limit = limit.into_iter().chain(entry.rules.run_timeout).min().map(|limit| now + limit);
         let (turn, position) = (self.counters.handed_out, worker.in_hand.len());
         let run = self.runs.insert(Run { job: key, conn, pulled, turn, position, limit });
         worker.in_hand.push(run);
@@ -201,7 +219,10 @@ impl Table {
             let runs = &self.runs;
             self.timers.forget_limit(|run| runs.contains_key(run));
         }
-        self.functions[self.jobs[run.job].function].running -= 1;
+        let job = &self.jobs[run.job];
+        let entry = &mut self.functions[job.function];
+        entry.running -= 1;
+        entry.has_run(job.since, self.clock);
         // Of a connection that is closed nothing is left.
         if let Some(worker) = self.conns.get_mut(run.conn).and_then(|conn| conn.worker.as_mut()) {
             worker.in_hand.swap_remove(run.position);
@@ -217,7 +238,9 @@ impl Table {
         let Some(run) = self.take_back(run) else { return };
         let key = run.job;
         let job = &mut self.jobs[key];
-        let is_spent = self.settings.job_retries.is_some_and(|most| u32::from(job.attempts) >= most);
+        job.since = self.clock;
+        let entry = &mut self.functions[job.function];
+        let is_spent = entry.rules.job_retries.is_some_and(|most| u32::from(job.attempts) >= most);
         if what == OnLoss::Fail || is_spent || job.is_abandoned() {
             job.state = State::Buried;
             spend(run);
@@ -225,7 +248,8 @@ impl Table {
             return;
         }
         job.state = State::Queued;
-        self.functions[job.function].queued[index(job.priority)] += 1;
+        entry.queued[index(job.priority)] += 1;
+        entry.requeued += 1;
         self.counters.requeued += 1;
         run.pulled.put_back();
     }
@@ -318,6 +342,7 @@ impl Table {
             }
             State::Local => {
                 self.locals -= 1;
+                entry.has_run(job.since, self.clock);
                 if let Some(local) = job.extra.as_ref().and_then(|extra| extra.local.as_ref()) {
                     local.cancel();
                 }
@@ -367,7 +392,7 @@ impl Table {
             conn.live -= 1;
         }
         let is_waiting = matches!(job.state, State::Queued | State::Held | State::Local);
-        if job.is_abandoned() && is_waiting && !self.settings.runs_abandoned {
+        if job.is_abandoned() && is_waiting && !self.functions[job.function].rules.runs_abandoned {
             self.end(key, End::Fail);
         }
     }
@@ -494,9 +519,9 @@ impl Table {
 
     /// As many sleepers more are woken after a while, if that is the setting.
     fn rewake_later(&mut self, function: FunctionKey) {
-        if let Some(delay) = self.settings.wakeup_delay {
+        let entry = &mut self.functions[function];
+        if let Some(delay) = entry.rules.wakeup_delay {
             let at = Instant::now() + delay;
-            let entry = &mut self.functions[function];
             if entry.rewake_at.replace(at).is_none() {
                 self.timers.push(at, Due::Rewake(function));
             }
@@ -513,7 +538,7 @@ impl Table {
         }
         let Target::Remote(queue) = &entry.target else { return };
         let waits = entry.queued.iter().sum::<usize>() > 0;
-        if waits && queue.wake_more(self.settings.wakeups) > 0 {
+        if waits && queue.wake_more(entry.rules.wakeups) > 0 {
             self.rewake_later(function);
         }
     }
@@ -529,6 +554,7 @@ impl Table {
     /// Ends what has run too long, and starts what is due. When to look again.
     pub(super) fn tick(&mut self, now: Instant) -> Option<Instant> {
         let seconds = wall_seconds();
+        self.set_clock(now);
         while let Some(due) = self.timers.next_due(now) {
             match due {
                 Due::Over(run) => match self.runs.get(run).map(|run| (run.job, run.conn)) {
@@ -555,7 +581,10 @@ impl Table {
         if let Some(worker) = self.conns.get_mut(conn).and_then(|conn| conn.worker.as_mut()) {
             worker.was_taken(job);
         }
-        match self.settings.on_timeout {
+        self.note_loss(run, true);
+        let entry = &mut self.functions[self.jobs[job].function];
+        entry.timed_out += 1;
+        match entry.rules.on_timeout {
             OnLoss::Fail => self.finish(run, End::Fail),
             OnLoss::Requeue => self.lose(run, OnLoss::Requeue),
         }
