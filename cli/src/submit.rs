@@ -9,8 +9,9 @@ use crate::{EXIT_JOB_FAILED, EXIT_USAGE, complain, name};
 use layshaft::Priority;
 use layshaft::gearman::{Client, ClientError, RemoteId, RemoteSubmit, RemoteUpdate};
 use serde::Serialize;
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, IsTerminal, Read, Write};
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// Between looks at a background job that is waited for.
@@ -65,8 +66,14 @@ pub(crate) fn run(options: &Submit) -> u8 {
 
 /// The payload, or why there is none.
 fn payload(options: &Submit) -> Result<Vec<u8>, String> {
-    let Some(file) = &options.file else {
-        return Ok(options.data.as_ref().map(|data| data.as_bytes().to_vec()).unwrap_or_default());
+    if let Some(data) = &options.data {
+        return Ok(data.as_bytes().to_vec());
+    }
+    // As other clients have it; but nobody is to wonder at a terminal what it waits for.
+    let file = match &options.file {
+        Some(file) => file,
+        None if io::stdin().is_terminal() => return Ok(Vec::new()),
+        None => Path::new(STDIN),
     };
     let read = if file.as_os_str() == STDIN {
         let mut bytes = Vec::new();

@@ -6,15 +6,20 @@
 //! | [`Client`] | submits jobs to servers, and hears what becomes of them |
 //! | [`packet`] | the binary protocol, without I/O |
 //! | [`Server`] | a server over an engine's functions |
+//! | [`Network`] | where peers of a server may come from |
 //! | [`text`] | the text protocol, without I/O |
 //! | [`worker`] | [`Worker`]: jobs of Gearman servers, run on an engine |
 
 mod address;
 mod client;
 mod error;
+mod network;
 pub mod packet;
+mod secured;
 mod server;
 pub mod text;
+#[cfg_attr(not(feature = "tls"), path = "tls/without.rs")]
+mod tls;
 pub mod worker;
 
 pub use address::{Address, AddressError, PORT};
@@ -23,8 +28,12 @@ pub use client::{
     Routing, Submitting, TextAnswer, Updates,
 };
 pub use error::Error;
+pub use network::{Network, NetworkError};
 pub use server::{
     Answer, Builder as ServerBuilder, ChangeError, ClientStatus, Compat, FunctionSettings, FunctionStatus, JobState,
     JobStatus, OnLoss, Server, ServerCounters, ServerEvent, ServerStatus, Times,
 };
+pub use tls::TlsError;
+#[cfg(feature = "tls")]
+pub use tls::{Tls, TlsClient};
 pub use worker::{Job, WorkError, Worker};

@@ -63,6 +63,7 @@ pub use job::{Job, WorkError};
 
 use super::error::Error;
 use super::packet::Kind;
+use super::secured::Connectors;
 use crate::engine::Engine;
 use mail::{Mail, Wish};
 use std::fmt;
@@ -207,6 +208,7 @@ struct Settings {
     connect_timeout: Duration,
     answer_timeout: Duration,
     give_up: Option<Duration>,
+    tls: Connectors,
     on_event: Option<OnEvent>,
 }
 

@@ -33,7 +33,14 @@ pub(crate) struct Peer {
 enum Stream {
     Tcp(TcpStream),
     Unix(UnixStream),
+    /// TLS over a socket, say.
+    Other(Box<dyn Both>),
 }
+
+/// What can be read and written.
+pub(crate) trait Both: Read + Write + Send {}
+
+impl<T: Read + Write + Send> Both for T {}
 
 /// A packet that came.
 #[derive(Clone, PartialEq, Eq)]
@@ -76,11 +83,16 @@ impl Peer {
         Peer { stream: Stream::Unix(stream), buffer: Vec::new() }
     }
 
+    pub(crate) fn over_other(stream: impl Both + 'static) -> Peer {
+        Peer { stream: Stream::Other(Box::new(stream)), buffer: Vec::new() }
+    }
+
     /// The same connection once more, for another thread to write.
     pub(crate) fn duplicate(&self) -> Peer {
         let stream = match &self.stream {
             Stream::Tcp(stream) => Stream::Tcp(stream.try_clone().unwrap()),
             Stream::Unix(stream) => Stream::Unix(stream.try_clone().unwrap()),
+            Stream::Other(_) => panic!("there is only one of it"),
         };
         Peer { stream, buffer: Vec::new() }
     }
@@ -98,6 +110,7 @@ impl Peer {
         match &mut self.stream {
             Stream::Tcp(stream) => stream.write_all(bytes),
             Stream::Unix(stream) => stream.write_all(bytes),
+            Stream::Other(stream) => stream.write_all(bytes),
         }
         .unwrap();
     }
@@ -122,6 +135,7 @@ impl Peer {
         let read = match &mut self.stream {
             Stream::Tcp(stream) => stream.read(&mut part),
             Stream::Unix(stream) => stream.read(&mut part),
+            Stream::Other(stream) => stream.read(&mut part),
         };
         let read = match read {
             Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => 0,
@@ -218,6 +232,7 @@ impl Peer {
         match &self.stream {
             Stream::Tcp(stream) => stream.shutdown(Shutdown::Write),
             Stream::Unix(stream) => stream.shutdown(Shutdown::Write),
+            Stream::Other(_) => panic!("it has its own way"),
         }
         .unwrap();
     }
@@ -236,7 +251,7 @@ impl Peer {
     pub(crate) fn local_address(&self) -> String {
         match &self.stream {
             Stream::Tcp(stream) => stream.local_addr().unwrap().to_string(),
-            Stream::Unix(_) => "unix".to_owned(),
+            Stream::Unix(_) | Stream::Other(_) => "unix".to_owned(),
         }
     }
 

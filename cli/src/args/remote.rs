@@ -21,7 +21,7 @@ pub(crate) struct Servers {
 
 /// Submit one job to Gearman servers, and print its result
 ///
-/// The payload is DATA, or a file's bytes, or nothing. Data that the worker sends before the job's end are printed as they
+/// The payload is DATA, or a file's bytes, or what is piped to standard input. Data that the worker sends before the job's end are printed as they
 /// come, warnings go to standard error. With --background only the job's name at the server is printed.
 ///
 /// Exit codes: 0 the job has ended well (or was accepted, with --background), 1 it failed, 2 usage, 3 no server can be

@@ -2,9 +2,11 @@
 
 use super::{builder, exit_code, told};
 use crate::args::Servers;
+use crate::builtin::Builtin;
 use crate::inputs::STDIN;
 use crate::program::Failed;
 use crate::work::Failure;
+use clap::ValueEnum;
 use layshaft::gearman::{Client, ClientError, RemoteUpdate};
 use std::ffi::OsStr;
 use std::io::{self, Read};
@@ -31,6 +33,11 @@ impl Remote {
         let client = builder(&Servers { list: servers.to_owned() }).start().map_err(refused)?;
         client.echo("").wait().map_err(refused)?;
         Ok(Remote { client, function: function.as_bytes().to_vec(), timeout })
+    }
+
+    /// The built-in function of the same name.
+    pub(crate) fn builtin(&self) -> Option<Builtin> {
+        Builtin::value_variants().iter().copied().find(|builtin| builtin.name().as_bytes() == self.function)
     }
 
     /// Runs it for one input: what came back, and how much was sent.

@@ -20,6 +20,8 @@ impl From<PacketError> for Cause {
 
 /// The first bytes of a TLS alert.
 const TLS_ALERT: &[u8] = &[0x15, 0x03];
+/// The code of the error that our server sends then.
+const TLS_REQUIRED: &[u8] = b"tls_required";
 
 impl Core {
     /// Bytes have come from server `i`.
@@ -54,7 +56,8 @@ impl Core {
 
     /// A line of text: part of the answer to a text command, or a sign that something else listens there.
     fn line(&mut self, i: usize, line: &[u8]) -> Result<(), Cause> {
-        let known: [(&[u8], &str); 3] = [(b"HTTP/", "HTTP"), (b"SSH-", "SSH"), (b"-ERR", "Redis")];
+        let known: [(&[u8], &str); 5] =
+            [(b"HTTP/", "HTTP"), (b"<!DOCTYPE", "HTTP"), (b"<html", "HTTP"), (b"SSH-", "SSH"), (b"-ERR", "Redis")];
         if let Some((_, protocol)) = known.iter().find(|(begin, _)| line.starts_with(begin)) {
             return Err(Cause::Foreign(protocol));
         }
@@ -151,6 +154,10 @@ impl Core {
     fn refused(&mut self, i: usize, packet: &Packet<'_>) -> Result<(), Cause> {
         let text = |at| String::from_utf8_lossy(packet.arg(at)).into_owned();
         let server = &mut self.servers[i];
+        // It is no answer to anything: nothing was understood there.
+        if packet.arg(0) == TLS_REQUIRED {
+            return Err(Cause::Foreign("TLS"));
+        }
         let error = ClientError::Server { server: server.address.to_string(), code: text(0), text: text(1) };
         match server.link.settle(|_| true) {
             Some(Owed::Submit(attempt)) if self.jobs.current(attempt).is_some() => self.end(attempt.key, error),

@@ -5,6 +5,7 @@ use super::route::Routing;
 use super::{Client, io};
 use crate::gearman::address::Address;
 use crate::gearman::packet::Limits;
+use crate::gearman::secured::Connectors;
 use std::time::Duration;
 
 /// A client's settings, see [`Client::builder`](super::Client::builder).
@@ -28,6 +29,7 @@ pub(super) struct Settings {
     pub(super) backoff_max: Duration,
     pub(super) buffer: usize,
     pub(super) limits: Limits,
+    pub(super) tls: Connectors,
 }
 
 impl ClientBuilder {
@@ -44,6 +46,7 @@ impl ClientBuilder {
             buffer: 16 << 20,
             // Some tables have long lines.
             limits: Limits { line: 4 << 20, ..Limits::default() },
+            tls: Connectors::default(),
         };
         ClientBuilder { settings, servers: Vec::new() }
     }
@@ -62,6 +65,22 @@ impl ClientBuilder {
     /// Adds servers.
     pub fn servers(mut self, addresses: impl IntoIterator<Item = Address>) -> Self {
         self.servers.push((Ok(addresses.into_iter().collect()), 1));
+        self
+    }
+
+    /// Adds a server, or a list of them, to be spoken to over TLS in a way of its own.
+    #[cfg(feature = "tls")]
+    pub fn tls_server(mut self, address: &str, tls: &crate::gearman::TlsClient) -> Self {
+        for address in Address::list(address).unwrap_or_default() {
+            self.settings.tls.set_own(address, tls);
+        }
+        self.server(address)
+    }
+
+    /// Speaks TLS to all servers, but for those on Unix sockets. What cannot be used of `tls`, [`start`](Self::start) tells.
+    #[cfg(feature = "tls")]
+    pub fn tls(mut self, tls: &crate::gearman::TlsClient) -> Self {
+        self.settings.tls.set_all(tls);
         self
     }
 
@@ -126,11 +145,20 @@ impl ClientBuilder {
     /// Starts the client's thread. Connections are made when they are needed.
     ///
     /// # Errors
-    /// [`ClientError::Address`] for an address that is none, or for no address at all, and [`ClientError::Start`].
+    /// [`ClientError::Address`] for an address that is none, or for no address at all, [`ClientError::Tls`], and
+    /// [`ClientError::Start`].
     pub fn start(self) -> Result<Client, ClientError> {
+        self.settings().and_then(io::start)
+    }
+
+    /// What was set, checked.
+    pub(super) fn settings(self) -> Result<Settings, ClientError> {
         let ClientBuilder { mut settings, servers } = self;
         for (addresses, weight) in servers {
             settings.servers.extend(addresses?.into_iter().map(|address| (address, weight)));
+        }
+        if let Some(error) = settings.tls.wrong.take() {
+            return Err(ClientError::Tls(error));
         }
         if settings.servers.is_empty() {
             return Err(Address::list("").map_or_else(ClientError::from, |_| ClientError::Closed));
@@ -138,6 +166,6 @@ impl ClientBuilder {
         if settings.namespace.contains(&0) {
             return Err(ClientError::InvalidJob("a namespace holds a NUL, which the protocol cannot say"));
         }
-        io::start(settings)
+        Ok(settings)
     }
 }

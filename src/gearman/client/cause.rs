@@ -13,6 +13,8 @@ pub(super) enum Cause {
     Closed,
     Connect(Arc<io::Error>),
     Io(Arc<io::Error>),
+    /// The two sides do not trust each other, or one of them speaks no TLS.
+    Insecure(Arc<io::Error>),
     Packet(PacketError),
     Unexpected(Kind),
     Foreign(&'static str),
@@ -26,6 +28,7 @@ impl Cause {
         match self.clone() {
             Cause::Closed => ClientError::Disconnected { server },
             Cause::Io(error) | Cause::Connect(error) => ClientError::Io { server, error },
+            Cause::Insecure(error) => ClientError::Insecure { server, error },
             Cause::Packet(error) => ClientError::Packet { server, error },
             Cause::Unexpected(kind) => ClientError::Unexpected { server, kind },
             Cause::Foreign(protocol) => ClientError::NotGearman { server, protocol },
@@ -35,7 +38,20 @@ impl Cause {
 
     /// Whether trying again would show the same.
     pub(super) fn is_hopeless(&self) -> bool {
-        matches!(self, Cause::Foreign(_))
+        self.is_refusal()
+    }
+
+    /// Whether nobody there has understood anything.
+    pub(super) fn is_refusal(&self) -> bool {
+        matches!(self, Cause::Foreign(_) | Cause::Insecure(_))
+    }
+
+    /// Why there is no connection.
+    pub(super) fn of_connect(error: io::Error) -> Cause {
+        match error.kind() {
+            io::ErrorKind::InvalidData => Cause::Insecure(Arc::new(error)),
+            _ => Cause::Connect(Arc::new(error)),
+        }
     }
 }
 
@@ -43,13 +59,14 @@ impl Cause {
 impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Cause::Closed => f.write_str("closed the connection"),
+            Cause::Closed => f.write_str("it closed the connection"),
             Cause::Connect(error) | Cause::Io(error) => match error.kind() {
                 io::ErrorKind::ConnectionRefused => f.write_str("refused"),
                 io::ErrorKind::TimedOut => f.write_str("no answer"),
                 io::ErrorKind::NotFound => f.write_str("not found"),
                 _ => error.fmt(f),
             },
+            Cause::Insecure(error) => error.fmt(f),
             Cause::Packet(error) => error.fmt(f),
             Cause::Unexpected(kind) => write!(f, "sent {kind} for nothing"),
             Cause::Foreign(protocol) => write!(f, "speaks {protocol}, not Gearman"),

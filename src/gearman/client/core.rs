@@ -13,6 +13,7 @@ use super::server::{Server, State};
 use super::update::RemoteUpdate;
 use crate::gearman::address::{Address, Connected};
 use crate::gearman::packet::{Kind, Magic, encode};
+use crate::gearman::secured::Secured;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::io;
@@ -194,16 +195,16 @@ impl Core {
         &mut self,
         i: usize,
         attempt: u64,
-        result: io::Result<Connected>,
+        result: io::Result<Secured<Connected>>,
         now: Instant,
-    ) -> Option<Connected> {
+    ) -> Option<Secured<Connected>> {
         let server = &mut self.servers[i];
         if server.attempt != attempt || server.state != State::Connecting {
             return None;
         }
         match result {
             Err(error) => {
-                self.lose(i, Cause::Connect(Arc::new(error)), now);
+                self.lose(i, Cause::of_connect(error), now);
                 None
             }
             Ok(connected) => {
@@ -251,14 +252,18 @@ impl Core {
         (job.server, job.id) = (None, None);
         self.servers[i].jobs -= 1;
         // A packet that was not written to its end was not taken; nor was one that nobody there can read.
-        let has_not_run = !job.is_sent || matches!(cause, Cause::Foreign(_));
+        let has_not_run = !job.is_sent || cause.is_refusal();
         if has_not_run || (job.spec.resubmit && job.losses < MOST_LOSSES) {
             job.losses += u32::from(!has_not_run);
             job.is_sent = false;
             // The time of this attempt goes on: its number stays.
             return self.place(attempt.key, now);
         }
-        let error = cause.error(&self.servers[i].address);
+        let server = &self.servers[i].address;
+        let error = match cause {
+            Cause::Closed | Cause::Io(_) => ClientError::Lost { server: server.to_string(), why: cause.to_string() },
+            _ => cause.error(server),
+        };
         self.fail_attempt(attempt.key, error, now);
     }
 

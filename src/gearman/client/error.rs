@@ -2,6 +2,7 @@
 
 use crate::gearman::address::AddressError;
 use crate::gearman::packet::{Kind, PacketError};
+use crate::gearman::tls::TlsError;
 use std::error::Error;
 use std::fmt;
 use std::io;
@@ -16,20 +17,36 @@ use std::time::Duration;
 pub enum ClientError {
     /// An address of a server cannot be read.
     Address(AddressError),
+    /// What was said of TLS cannot be used.
+    Tls(TlsError),
     /// The client cannot start: the system refuses a thread or a descriptor.
     Start(Arc<io::Error>),
     /// What was asked for cannot be said on the wire.
     InvalidJob(&'static str),
     /// No server could be reached. The text names each, with the reason.
     NoServer(String),
-    /// The connection broke. The job may have run.
+    /// The connection was lost while the server had the job. It may have run.
+    Lost {
+        /// The server's address.
+        server: String,
+        /// What happened.
+        why: String,
+    },
+    /// The connection broke.
     Io {
         /// The server's address.
         server: String,
         /// What the system says.
         error: Arc<io::Error>,
     },
-    /// The server closed the connection. The job may have run.
+    /// The client and the server do not trust each other, or the server speaks no TLS.
+    Insecure {
+        /// The server's address.
+        server: String,
+        /// What is wrong.
+        error: Arc<io::Error>,
+    },
+    /// The server closed the connection, and had not answered.
     Disconnected {
         /// The server's address.
         server: String,
@@ -91,10 +108,17 @@ pub enum ClientError {
 impl ClientError {
     /// Whether it is about reaching a server, or talking to it; not about the job.
     pub fn is_connection(&self) -> bool {
-        use ClientError::{Disconnected, Io, NoServer, NotGearman, Packet, Unexpected};
+        use ClientError::{Disconnected, Insecure, Io, Lost, NoServer, NotGearman, Packet, Unexpected};
         matches!(
             self,
-            NoServer(_) | Io { .. } | Disconnected { .. } | Packet { .. } | Unexpected { .. } | NotGearman { .. }
+            NoServer(_)
+                | Lost { .. }
+                | Insecure { .. }
+                | Io { .. }
+                | Disconnected { .. }
+                | Packet { .. }
+                | Unexpected { .. }
+                | NotGearman { .. }
         )
     }
 }
@@ -104,11 +128,16 @@ impl fmt::Display for ClientError {
         const LOST: &str = "the job may have run; one with a unique key, or with resubmit(true), is submitted again";
         match self {
             ClientError::Address(error) => error.fmt(f),
+            ClientError::Tls(error) => error.fmt(f),
             ClientError::Start(_) => f.write_str("the client cannot start"),
             ClientError::InvalidJob(why) => f.write_str(why),
             ClientError::NoServer(which) => write!(f, "no server at {which}"),
-            ClientError::Io { server, .. } => write!(f, "the connection to {server} broke: {LOST}"),
-            ClientError::Disconnected { server } => write!(f, "{server} closed the connection: {LOST}"),
+            ClientError::Insecure { server, .. } => write!(f, "no secure connection to {server}"),
+            ClientError::Lost { server, why } => write!(f, "the connection to {server} was lost ({why}): {LOST}"),
+            ClientError::Io { server, .. } => write!(f, "the connection to {server} broke"),
+            ClientError::Disconnected { server } => {
+                write!(f, "{server} closed the connection without an answer; is it a Gearman server?")
+            }
             ClientError::Packet { server, .. } => write!(f, "{server} sent what is no Gearman packet"),
             ClientError::Unexpected { server, kind } => {
                 write!(f, "{server} answered {kind} to nothing that was asked, so its answers cannot be told apart")
@@ -150,8 +179,11 @@ impl fmt::Display for ClientError {
 impl Error for ClientError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
-            ClientError::Start(error) | ClientError::Io { error, .. } => Some(error),
+            ClientError::Start(error) | ClientError::Io { error, .. } | ClientError::Insecure { error, .. } => {
+                Some(error)
+            }
             ClientError::Packet { error, .. } => Some(error),
+            ClientError::Tls(error) => error.source(),
             _ => None,
         }
     }

@@ -8,6 +8,7 @@ use super::mail::{Command, Line, Mailbox};
 use super::stream::Stream;
 use super::{Client, Inner};
 use crate::gearman::address::Address;
+use crate::gearman::secured::Secured;
 use crate::sync::Mutex;
 use mio::{Events, Poll, Token};
 use std::io::{ErrorKind, Read, Write};
@@ -54,7 +55,7 @@ pub(super) fn start(settings: Settings) -> Result<Client, ClientError> {
 struct Turns {
     poll: Poll,
     core: Core,
-    streams: Vec<Option<Stream>>,
+    streams: Vec<Option<Secured<Stream>>>,
     mailbox: Arc<Mailbox>,
     buffer: Vec<u8>,
     /// Connections that may have more to read, which no event will tell.
@@ -113,8 +114,13 @@ impl Turns {
             Command::Ask(question) => self.core.ask(question, now),
             Command::Connected { server, attempt, result } => {
                 let Some(connected) = self.core.connected(server, attempt, result, now) else { return };
-                match Stream::register(connected, &self.poll, Token(server)) {
-                    Ok(stream) => self.streams[server] = Some(stream),
+                let register = |socket| Stream::register(socket, &self.poll, Token(server));
+                match connected.try_map(register) {
+                    Ok(stream) => {
+                        self.streams[server] = Some(stream);
+                        // What came behind the handshake was read with it.
+                        self.again.push(server);
+                    }
                     Err(error) => self.core.lose(server, Cause::Connect(Arc::new(error)), now),
                 }
             }
@@ -125,9 +131,7 @@ impl Turns {
     fn act(&mut self, now: Instant) {
         loop {
             // In this order: what was lost and is wanted again is a new connection.
-            for i in std::mem::take(&mut self.core.wanted.closes) {
-                self.streams[i] = None;
-            }
+            self.close();
             for (i, attempt, address) in std::mem::take(&mut self.core.wanted.connects) {
                 self.connect(i, attempt, &address, now);
             }
@@ -143,12 +147,22 @@ impl Turns {
         self.mailbox.release(std::mem::take(&mut self.core.wanted.released));
     }
 
+    /// Ends what is to be closed.
+    fn close(&mut self) {
+        for i in std::mem::take(&mut self.core.wanted.closes) {
+            if let Some(mut stream) = self.streams[i].take() {
+                stream.finish();
+            }
+        }
+    }
+
     /// On a thread of its own for as long as it takes: looking a name up blocks, and others are served meanwhile.
     fn connect(&mut self, server: usize, attempt: u64, address: &Arc<Address>, now: Instant) {
         let (mailbox, address) = (Arc::clone(&self.mailbox), Arc::clone(address));
         let timeout = self.core.settings.connect_timeout;
+        let tls = self.core.settings.tls.of(&address);
         let connect = move || {
-            let result = address.connect(timeout);
+            let result = Secured::connect(&address, tls.as_deref(), timeout);
             mailbox.tell(Command::Connected { server, attempt, result });
         };
         if let Err(error) = thread::Builder::new().name("gearman connect".to_owned()).spawn(connect) {
@@ -159,10 +173,12 @@ impl Turns {
     fn write(&mut self, i: usize, now: Instant) {
         while let Some(stream) = &mut self.streams[i] {
             let bytes = self.core.servers[i].link.unwritten();
-            if bytes.is_empty() {
-                return;
-            }
-            match stream.write(bytes) {
+            let written = match bytes {
+                [] if stream.is_flushed() => return,
+                [] => stream.flush().map(|()| 0),
+                bytes => stream.write(bytes),
+            };
+            match written {
                 Ok(written) => self.core.wrote(i, written),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -189,12 +205,14 @@ impl Turns {
                 Ok(n) => self.core.read(i, &buffer[..n], now),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                // Some servers refuse a certificate when the handshake is over for this side.
+                Err(error) if stream.has_failed() && !self.core.servers[i].link.is_known => {
+                    self.core.lose(i, Cause::Insecure(Arc::new(error)), now);
+                }
                 Err(error) => self.core.lose(i, Cause::Io(Arc::new(error)), now),
             }
             // Lost: what is read next would be of another connection.
-            for i in std::mem::take(&mut self.core.wanted.closes) {
-                self.streams[i] = None;
-            }
+            self.close();
         }
         self.buffer = buffer;
     }

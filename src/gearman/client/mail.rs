@@ -4,6 +4,7 @@ use super::ask::Question;
 use super::error::ClientError;
 use super::job::Job;
 use crate::gearman::address::Connected;
+use crate::gearman::secured::Secured;
 use crate::quiet::wake;
 use crate::sync::{Condvar, Mutex};
 use std::io;
@@ -19,7 +20,7 @@ pub(super) enum Command {
     Connected {
         server: usize,
         attempt: u64,
-        result: io::Result<Connected>,
+        result: io::Result<Secured<Connected>>,
     },
 }
 

@@ -5,7 +5,7 @@ use mio::net::TcpStream;
 #[cfg(unix)]
 use mio::net::UnixStream;
 use mio::{Interest, Poll, Token};
-use std::io::{self, Read, Write};
+use std::io::{self, IoSlice, Read, Write};
 
 /// A connection, of either kind.
 pub(super) enum Stream {
@@ -53,6 +53,10 @@ impl Read for Stream {
 impl Write for Stream {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         either!(self, inner => inner.write(bytes))
+    }
+
+    fn write_vectored(&mut self, bytes: &[IoSlice<'_>]) -> io::Result<usize> {
+        either!(self, inner => inner.write_vectored(bytes))
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -24,6 +24,12 @@ pub(super) mod code {
     pub(crate) const SERVER_ERROR: &str = "server_error";
     /// There are as many connections as there may be, of all peers or of this one.
     pub(crate) const TOO_MANY: &str = "too_many_connections";
+    /// Who may come was said, and this peer is not among them.
+    pub(crate) const NOT_ALLOWED: &str = "peer_not_allowed";
+    /// Without TLS nobody is heard here.
+    pub(crate) const TLS_REQUIRED: &str = "tls_required";
+    /// There is no TLS here.
+    pub(crate) const TLS_UNEXPECTED: &str = "tls_unexpected";
     /// The function's queue, or the budget for all jobs, is full.
     pub(crate) const QUEUE_FULL: &str = "queue_full";
 }

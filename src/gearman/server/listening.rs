@@ -1,30 +1,61 @@
 //! What a server listens on.
 
+use super::shard::Door;
 use super::socket::Listener;
-use super::{Builder, Place};
+use super::{Asked, Builder, Place};
+use crate::gearman::tls::Acceptor;
 use crate::sync::set_backlog;
 use std::io;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::os::fd::AsFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 impl Builder {
+    pub(super) fn add(&mut self, place: Place, is_admin: bool) {
+        self.addresses.push(Asked { place, is_admin, tls: None });
+    }
+
+    /// Listens on an address on which only TLS is spoken. What cannot be used of `tls`, [`start`](Self::start) tells.
+    ///
+    /// Text commands that change something are taken as by [`listen`](Self::listen), and of peers with a certificate if
+    /// [that is set](crate::gearman::Tls::admin_by_certificate).
+    #[cfg(feature = "tls")]
+    pub fn listen_tls(self, address: impl Into<String>, tls: crate::gearman::Tls) -> Self {
+        self.add_tls(Place::Tcp(address.into()), tls)
+    }
+
+    /// The same on a socket that is bound already.
+    #[cfg(feature = "tls")]
+    pub fn listener_tls(self, socket: TcpListener, tls: crate::gearman::Tls) -> Self {
+        self.add_tls(Place::TcpListener(socket), tls)
+    }
+
+    #[cfg(feature = "tls")]
+    fn add_tls(mut self, place: Place, tls: crate::gearman::Tls) -> Self {
+        match Acceptor::new(tls) {
+            Ok(acceptor) => self.addresses.push(Asked { place, is_admin: false, tls: Some(acceptor.into()) }),
+            Err(error) => _ = self.wrong.get_or_insert(error),
+        }
+        self
+    }
+
     /// Listens on a socket that is bound already: handed over by a service manager, say. As [`listen`](Self::listen).
     pub fn listener(mut self, socket: TcpListener) -> Self {
-        self.addresses.push((Place::TcpListener(socket), false));
+        self.add(Place::TcpListener(socket), false);
         self
     }
 
     /// The same, as [`listen_admin`](Self::listen_admin).
     pub fn listener_admin(mut self, socket: TcpListener) -> Self {
-        self.addresses.push((Place::TcpListener(socket), true));
+        self.add(Place::TcpListener(socket), true);
         self
     }
 
     /// The same for a Unix socket. Whoever has bound it removes its path.
     pub fn listener_unix(mut self, socket: UnixListener) -> Self {
-        self.addresses.push((Place::UnixListener(socket), true));
+        self.add(Place::UnixListener(socket), true);
         self
     }
 
@@ -38,23 +69,23 @@ impl Builder {
 /// All that is listened on.
 #[derive(Default)]
 pub(super) struct Bound {
-    /// Whether commands that change something are taken there.
-    pub(super) listeners: Vec<(Listener, bool)>,
+    pub(super) doors: Vec<Door>,
     pub(super) addresses: Vec<SocketAddr>,
     /// To be removed at the end.
     pub(super) paths: Vec<PathBuf>,
 }
 
 impl Bound {
-    pub(super) fn add(&mut self, place: Place, is_admin: bool, backlog: i32) -> io::Result<()> {
+    pub(super) fn add(&mut self, asked: Asked, backlog: i32) -> io::Result<()> {
+        let Asked { place, is_admin, tls } = asked;
         match place {
             Place::Tcp(address) => {
                 for address in resolve(&address)? {
                     let named = |error| name(&address.to_string(), &error);
-                    self.add_tcp(TcpListener::bind(address).map_err(named)?, is_admin, backlog)?;
+                    self.add_tcp(TcpListener::bind(address).map_err(named)?, is_admin, tls.clone(), backlog)?;
                 }
             }
-            Place::TcpListener(socket) => self.add_tcp(socket, is_admin, backlog)?,
+            Place::TcpListener(socket) => self.add_tcp(socket, is_admin, tls, backlog)?,
             Place::Unix(path) => {
                 self.add_unix(bind_unix(&path)?, is_admin, backlog)?;
                 self.paths.push(path);
@@ -64,20 +95,27 @@ impl Bound {
         Ok(())
     }
 
-    fn add_tcp(&mut self, socket: TcpListener, is_admin: bool, backlog: i32) -> io::Result<()> {
+    fn add_tcp(
+        &mut self,
+        socket: TcpListener,
+        is_admin: bool,
+        tls: Option<Arc<Acceptor>>,
+        backlog: i32,
+    ) -> io::Result<()> {
         socket.set_nonblocking(true)?;
         set_backlog(socket.as_fd(), backlog);
         let address = socket.local_addr()?;
         self.addresses.push(address);
-        let socket = mio::net::TcpListener::from_std(socket);
-        self.listeners.push((Listener::Tcp(socket), is_admin || address.ip().is_loopback()));
+        let listener = Listener::Tcp(mio::net::TcpListener::from_std(socket));
+        self.doors.push(Door { listener, is_admin: is_admin || address.ip().is_loopback(), tls });
         Ok(())
     }
 
     fn add_unix(&mut self, socket: UnixListener, is_admin: bool, backlog: i32) -> io::Result<()> {
         socket.set_nonblocking(true)?;
         set_backlog(socket.as_fd(), backlog);
-        self.listeners.push((Listener::Unix(mio::net::UnixListener::from_std(socket)), is_admin));
+        let listener = Listener::Unix(mio::net::UnixListener::from_std(socket));
+        self.doors.push(Door { listener, is_admin, tls: None });
         Ok(())
     }
 }

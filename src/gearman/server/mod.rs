@@ -15,6 +15,7 @@
 //! |---|---|
 //! | `shard` | a thread that owns sockets: waits, reads, has packets dealt with, sends once a turn |
 //! | `stream`, `socket` | one socket: what came and is no message yet, what is to be sent, deadlines |
+//! | `handshake` | connections with TLS, until they are secure |
 //! | `hub` | what threads share: the table behind one lock, and how to wake each other |
 //! | `table`, `functions`, `job`, `conn`, `timers` | jobs, functions and connections, without I/O |
 //! | `peers` | connections that come and go |
@@ -37,6 +38,7 @@ mod conn;
 mod events;
 mod functions;
 mod handles;
+mod handshake;
 mod hub;
 mod job;
 mod keys;
@@ -62,6 +64,8 @@ pub use settings::{Compat, OnLoss};
 pub use status::{ChangeError, ClientStatus, FunctionStatus, JobState, JobStatus, ServerCounters, ServerStatus};
 pub use times::Times;
 
+use crate::gearman::network::Network;
+use crate::gearman::tls::{Acceptor, TlsError};
 use crate::sync::Mutex;
 use crate::{Engine, Function, Overflow, RegisterError};
 use hub::{DRAINING, ENDED, Hub, Link};
@@ -86,10 +90,20 @@ pub struct Builder {
     engine: Engine,
     settings: Settings,
     threads: usize,
-    addresses: Vec<(Place, bool)>,
+    addresses: Vec<Asked>,
+    /// What was said of TLS and cannot be used.
+    wrong: Option<TlsError>,
     backlog: i32,
     hook: Option<events::Hook>,
     locals: Vec<(String, Box<dyn local::Local>)>,
+}
+
+/// What is to be listened on, and what its connections may do.
+#[derive(Debug)]
+struct Asked {
+    place: Place,
+    is_admin: bool,
+    tls: Option<Arc<Acceptor>>,
 }
 
 #[derive(Debug)]
@@ -106,6 +120,8 @@ pub struct Server {
     threads: Mutex<Vec<JoinHandle<()>>>,
     addresses: Vec<SocketAddr>,
     paths: Vec<PathBuf>,
+    #[cfg_attr(not(feature = "tls"), expect(dead_code, reason = "there are none"))]
+    acceptors: Vec<Arc<Acceptor>>,
 }
 
 impl Builder {
@@ -115,6 +131,7 @@ impl Builder {
             settings: Settings::default(),
             threads: 1,
             addresses: Vec::new(),
+            wrong: None,
             backlog: 1024,
             hook: None,
             locals: Vec::new(),
@@ -126,19 +143,26 @@ impl Builder {
     ///
     /// Text commands that change something are taken from peers on this machine, if the address is one of its own.
     pub fn listen(mut self, address: impl Into<String>) -> Self {
-        self.addresses.push((Place::Tcp(address.into()), false));
+        self.add(Place::Tcp(address.into()), false);
         self
     }
 
     /// Listens on an address on which any peer may use text commands that change something.
     pub fn listen_admin(mut self, address: impl Into<String>) -> Self {
-        self.addresses.push((Place::Tcp(address.into()), true));
+        self.add(Place::Tcp(address.into()), true);
+        self
+    }
+
+    /// Takes connections from these networks, too, and from no others but those; Unix sockets are not meant. May be called several times. Default: from
+    /// anywhere.
+    pub fn allow(mut self, networks: impl IntoIterator<Item = Network>) -> Self {
+        self.settings.allowed.extend(networks);
         self
     }
 
     /// Listens on a Unix socket. One that is left there by a server that is gone is replaced.
     pub fn listen_unix(mut self, path: impl Into<PathBuf>) -> Self {
-        self.addresses.push((Place::Unix(path.into()), true));
+        self.add(Place::Unix(path.into()), true);
         self
     }
 
@@ -275,14 +299,18 @@ impl Builder {
     /// Starts the server.
     ///
     /// # Errors
-    /// When an address cannot be listened on, which the error names, a thread cannot be started, or two functions of this process
-    /// have one name.
+    /// When an address cannot be listened on, which the error names, TLS cannot be set up, a thread cannot be started, or two
+    /// functions of this process have one name.
     pub fn start(self) -> io::Result<Server> {
-        let mut bound = Bound::default();
-        for (place, is_admin) in self.addresses {
-            bound.add(place, is_admin, self.backlog)?;
+        if let Some(error) = self.wrong {
+            return Err(error.into());
         }
-        let Bound { listeners, addresses, paths } = bound;
+        let mut bound = Bound::default();
+        for asked in self.addresses {
+            bound.add(asked, self.backlog)?;
+        }
+        let Bound { doors, addresses, paths } = bound;
+        let acceptors = doors.iter().filter_map(|door| door.tls.clone()).collect();
         let polls = (0..self.threads).map(|_| Poll::new()).collect::<io::Result<Vec<Poll>>>()?;
         let mut links = Vec::new();
         for poll in &polls {
@@ -297,10 +325,10 @@ impl Builder {
             table.serve(&name, local).map_err(taken)?;
         }
         let hub = Arc::new(Hub::new(table, links, self.hook));
-        let server = Server { hub, threads: Mutex::default(), addresses, paths };
-        let mut listeners = Some(listeners);
+        let server = Server { hub, threads: Mutex::default(), addresses, paths, acceptors };
+        let mut doors = Some(doors);
         for (i, poll) in polls.into_iter().enumerate() {
-            let shard = Shard::new(i, Arc::clone(&server.hub), poll, listeners.take().unwrap_or_default());
+            let shard = Shard::new(i, Arc::clone(&server.hub), poll, doors.take().unwrap_or_default());
             let thread = thread::Builder::new().name(format!("gearman-{i}")).spawn(move || shard.run())?;
             server.threads.lock().push(thread);
         }
@@ -336,7 +364,7 @@ impl Server {
         }
         socket.set_nonblocking(true)?;
         let socket = Socket::Unix(mio::net::UnixStream::from_std(socket));
-        self.hub.link(0).sockets.lock().push(NewSocket { socket, peer, ip: None, is_admin: true });
+        self.hub.link(0).sockets.lock().push(NewSocket { socket, peer, ip: None, is_admin: true, tls: None });
         self.hub.wake(0);
         Ok(())
     }
@@ -372,6 +400,16 @@ impl Server {
     {
         let local = Box::new(local::Typed::new(function.clone(), decode, encode, true));
         self.hub.with(usize::MAX, |table| table.serve(function.name(), local))
+    }
+
+    /// Reads the certificates, keys and authorities of all TLS listeners again. New connections use them; those that there are
+    /// stay as they are.
+    ///
+    /// # Errors
+    /// When something cannot be read or used: then nothing has changed, for any listener.
+    #[cfg(feature = "tls")]
+    pub fn reload_tls(&self) -> Result<(), TlsError> {
+        Acceptor::reload(&self.acceptors)
     }
 
     /// Ends the server when no job is in a worker's hands, or so much time has passed: it takes no connections and gives out no

@@ -1,5 +1,6 @@
 //! Connections that come and go.
 
+use super::command::code;
 use super::conn::{Conn, WorkerSide};
 use super::events::ServerEvent;
 use super::keys::ConnKey;
@@ -11,9 +12,14 @@ impl Table {
     /// Whether another connection may come from there.
     ///
     /// # Errors
-    /// Why not.
-    pub(super) fn admit(&mut self, ip: Option<IpAddr>) -> Result<(), String> {
+    /// Why not, as a code and in words.
+    pub(super) fn admit(&mut self, ip: Option<IpAddr>) -> Result<(), (&'static str, String)> {
         let settings = &self.settings;
+        let is_allowed = |ip| settings.allowed.iter().any(|network| network.contains(ip));
+        if !settings.allowed.is_empty() && !ip.is_none_or(is_allowed) {
+            self.counters.not_allowed += 1;
+            return Err((code::NOT_ALLOWED, "this address is not among those that may connect".to_owned()));
+        }
         let of_peer = ip.and_then(|ip| self.peers.get(&network(ip))).copied().unwrap_or(0);
         let why = if self.conns.len() >= settings.connections {
             format!("there are {} connections already, and no more are accepted", settings.connections)
@@ -23,7 +29,7 @@ impl Table {
             return Ok(());
         };
         self.counters.turned_away += 1;
-        Err(why)
+        Err((code::TOO_MANY, why))
     }
 
     pub(super) fn connect(&mut self, conn: Conn) -> ConnKey {

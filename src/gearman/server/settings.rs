@@ -2,6 +2,7 @@
 
 use super::rules::{FunctionSettings, Rules};
 use crate::Overflow;
+use crate::gearman::network::Network;
 use crate::gearman::packet::Limits;
 use std::collections::HashMap;
 use std::time::Duration;
@@ -48,6 +49,8 @@ pub(super) struct Settings {
     pub(super) job_bytes: usize,
     pub(super) allow_shutdown: bool,
     pub(super) perl_errors: bool,
+    /// Where peers may come from; empty: from anywhere.
+    pub(super) allowed: Vec<Network>,
     pub(super) connections: usize,
     pub(super) connections_of_peer: usize,
     /// Until a message that has begun is complete.
@@ -76,6 +79,7 @@ impl Default for Settings {
             job_bytes: 4 << 30,
             allow_shutdown: false,
             perl_errors: false,
+            allowed: Vec::new(),
             connections: 100_000,
             connections_of_peer: usize::MAX,
             message_deadline: Duration::from_secs(60),

@@ -4,10 +4,13 @@
 use super::admin::Ending;
 use super::conn::Conn;
 use super::events::ServerEvent;
+use super::handshake::Handshake;
 use super::hub::{DRAINING, ENDED, Hub, SERVING};
 use super::keys::ConnKey;
 use super::socket::{Listener, Socket};
 use super::stream::{Calls, Fate, Stream};
+use crate::gearman::secured::Secured;
+use crate::gearman::tls::Acceptor;
 use mio::{Events, Poll, Token};
 use slotmap::{Key, KeyData, SlotMap, new_key_type};
 use std::collections::HashSet;
@@ -38,15 +41,23 @@ pub(super) struct NewSocket {
     pub(super) peer: String,
     pub(super) ip: Option<IpAddr>,
     pub(super) is_admin: bool,
+    pub(super) tls: Option<Arc<Acceptor>>,
+}
+
+/// A socket that is listened on, and what its connections may do.
+pub(super) struct Door {
+    pub(super) listener: Listener,
+    pub(super) is_admin: bool,
+    pub(super) tls: Option<Arc<Acceptor>>,
 }
 
 pub(super) struct Shard {
-    index: usize,
-    hub: Arc<Hub>,
+    pub(super) index: usize,
+    pub(super) hub: Arc<Hub>,
     poll: Poll,
     /// Only the first shard has any.
-    listeners: Vec<(Listener, bool)>,
-    streams: SlotMap<StreamKey, Stream>,
+    doors: Vec<Door>,
+    pub(super) streams: SlotMap<StreamKey, Stream>,
     buffer: Vec<u8>,
     /// Streams that have more to read, though no event will say so.
     again: Vec<StreamKey>,
@@ -66,13 +77,13 @@ pub(super) struct Shard {
 }
 
 impl Shard {
-    pub(super) fn new(index: usize, hub: Arc<Hub>, poll: Poll, listeners: Vec<(Listener, bool)>) -> Shard {
+    pub(super) fn new(index: usize, hub: Arc<Hub>, poll: Poll, doors: Vec<Door>) -> Shard {
         let accept_batch = hub.with(index, |table| table.settings.accept_batch);
         Shard {
             index,
             hub,
             poll,
-            listeners,
+            doors,
             streams: SlotMap::with_key(),
             buffer: vec![0; READ],
             again: Vec::new(),
@@ -91,8 +102,8 @@ impl Shard {
     /// Serves until the server ends.
     pub(super) fn run(mut self) {
         let mut events = Events::with_capacity(EVENTS);
-        for (i, (listener, _)) in self.listeners.iter_mut().enumerate() {
-            let registered = listener.register(self.poll.registry(), Token(1 + i));
+        for (i, door) in self.doors.iter_mut().enumerate() {
+            let registered = door.listener.register(self.poll.registry(), Token(1 + i));
             debug_assert!(registered.is_ok(), "{registered:?}");
         }
         while self.hub.phase() != ENDED {
@@ -128,7 +139,7 @@ impl Shard {
         for event in events {
             match event.token() {
                 WAKER => {}
-                Token(n) if n <= self.listeners.len() => accepting.push(n - 1),
+                Token(n) if n <= self.doors.len() => accepting.push(n - 1),
                 token => {
                     let key = StreamKey::from(KeyData::from_ffi(token.0 as u64));
                     let Some(stream) = self.streams.get_mut(key) else { continue };
@@ -148,7 +159,7 @@ impl Shard {
         again.into_iter().for_each(|stream| self.read(stream, now));
         if self.accept_again.is_some_and(|at| at <= now) {
             self.accept_again = None;
-            accepting.extend(0..self.listeners.len());
+            accepting.extend(0..self.doors.len());
         }
         accepting.sort_unstable();
         accepting.dedup();
@@ -167,7 +178,7 @@ impl Shard {
     fn keep_time(&mut self, now: Instant) {
         let phase = self.hub.phase();
         if phase != SERVING {
-            self.listeners.clear();
+            self.doors.clear();
             self.accepting.clear();
         }
         let is_over = self.hub.with(self.index, |table| {
@@ -191,7 +202,7 @@ impl Shard {
 
     /// Accepts some connections: if there are more, the others have their turn first.
     fn accept(&mut self, i: usize) {
-        let Some((listener, is_admin)) = self.listeners.get_mut(i) else { return };
+        let Some(Door { listener, is_admin, tls }) = self.doors.get_mut(i) else { return };
         let is_admin = *is_admin;
         for _ in 0..self.accept_batch {
             match listener.accept() {
@@ -199,7 +210,7 @@ impl Shard {
                     let shard = self.next_shard % self.hub.shards();
                     self.next_shard += 1;
                     let link = self.hub.link(shard);
-                    link.sockets.lock().push(NewSocket { socket, peer, ip, is_admin });
+                    link.sockets.lock().push(NewSocket { socket, peer, ip, is_admin, tls: tls.clone() });
                     if shard != self.index {
                         self.hub.wake(shard);
                     }
@@ -219,34 +230,49 @@ impl Shard {
     /// Serves the connections that came.
     fn adopt(&mut self) {
         let sockets = std::mem::take(&mut *self.hub.link(self.index).sockets.lock());
-        for NewSocket { mut socket, peer, ip, is_admin } in sockets {
-            if let Err(why) = self.hub.with(self.index, |table| table.admit(ip)) {
-                socket.refuse(&why);
+        for NewSocket { mut socket, peer, ip, is_admin, tls } in sockets {
+            if let Err((code, why)) = self.hub.with(self.index, |table| table.admit(ip)) {
+                // With TLS it would take a handshake to tell.
+                if tls.is_none() {
+                    socket.refuse(code, &why);
+                }
                 self.hub.tell(&ServerEvent::TurnedAway { peer, why });
                 continue;
             }
-            let key = self.streams.insert_with_key(|key| Stream::new(socket, key));
+            let (session, handshake) = match &tls {
+                None => (None, None),
+                Some(tls) => {
+                    let Ok(session) = tls.session() else { continue };
+                    (Some(session), Some(Handshake::new(tls, Instant::now())))
+                }
+            };
+            let key = self.streams.insert(Stream::new(Secured::new(socket, session), handshake));
             let stream = &mut self.streams[key];
             let token = Token(key.data().as_ffi() as usize);
-            if stream.socket.register(self.poll.registry(), token).is_err() {
+            if stream.socket.socket.register(self.poll.registry(), token).is_err() {
                 self.streams.remove(key);
                 continue;
             }
-            let mut conn = Conn::new(self.index, stream.socket.number(), peer, ip, is_admin);
+            let mut conn = Conn::new(self.index, stream.socket.socket.number(), peer, ip, is_admin);
             conn.stream = key.data().as_ffi();
             stream.conn = self.hub.with(self.index, |table| table.connect(conn));
+            self.watch(key, Instant::now());
         }
     }
 
-    fn close(&mut self, key: StreamKey) {
+    pub(super) fn close(&mut self, key: StreamKey) {
         self.watched.remove(&key);
         if let Some(mut stream) = self.streams.remove(key) {
-            let _ = stream.socket.deregister(self.poll.registry());
+            stream.socket.finish();
+            let _ = stream.socket.socket.deregister(self.poll.registry());
             self.hub.with(self.index, |table| table.disconnect(stream.conn));
         }
     }
 
     fn read(&mut self, key: StreamKey, now: Instant) {
+        if !self.shake(key) {
+            return;
+        }
         let Some(stream) = self.streams.get_mut(key) else { return };
         let (hub, index) = (&self.hub, self.index);
         let mut ending = None;
@@ -269,6 +295,10 @@ impl Shard {
                 }
             }
             Fate::Broken => self.close(key),
+            Fate::Insecure => {
+                hub.with(index, |table| table.counters.tls_failed += 1);
+                self.part(key);
+            }
         }
         self.watch(key, now);
         match ending {
@@ -295,7 +325,7 @@ impl Shard {
         streams.into_iter().for_each(|stream| self.write(stream));
     }
 
-    fn write(&mut self, key: StreamKey) {
+    pub(super) fn write(&mut self, key: StreamKey) {
         let Some(stream) = self.streams.get_mut(key) else { return };
         let was_held = stream.is_held_up();
         let sent = stream.write();
@@ -341,6 +371,7 @@ impl Shard {
         let over = |stream: &Stream| stream.is_over_deadline(now, &settings);
         let late: Vec<StreamKey> =
             self.watched.iter().copied().filter(|key| self.streams.get(*key).is_none_or(over)).collect();
+        self.count_late(&late, now);
         for key in late {
             self.watched.remove(&key);
             if let Some(stream) = self.streams.get(key).filter(|stream| !stream.is_closing) {

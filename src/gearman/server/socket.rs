@@ -1,12 +1,11 @@
 //! Sockets of either kind.
 
-use super::command::code;
 use crate::gearman::packet::{self, Kind, Magic};
 use mio::event::Source;
 use mio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use mio::{Interest, Registry, Token};
 use socket2::{SockRef, TcpKeepalive};
-use std::io::{self, Read, Write};
+use std::io::{self, IoSlice, Read, Write};
 use std::net::{IpAddr, Shutdown};
 use std::os::fd::{AsRawFd, RawFd};
 use std::time::Duration;
@@ -49,27 +48,39 @@ impl Socket {
         either!(self, socket => socket.deregister(registry))
     }
 
-    pub(super) fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        retry(|| either!(self, socket => socket.read(buffer)))
-    }
-
     /// Tells the peer that nothing more comes.
     pub(super) fn shut(&mut self) -> io::Result<()> {
         either!(self, socket => socket.shutdown(Shutdown::Write))
     }
 
     /// Tells a peer that has just come why it cannot stay.
-    pub(super) fn refuse(&mut self, why: &str) {
+    pub(super) fn refuse(&mut self, code: &str, why: &str) {
         let mut packet = Vec::new();
-        packet::encode(&mut packet, Magic::Response, Kind::Error, &[code::TOO_MANY.as_bytes(), why.as_bytes()]);
+        packet::encode(&mut packet, Magic::Response, Kind::Error, &[code.as_bytes(), why.as_bytes()]);
         // What has come is read, or the peer's system might drop the packet. A peer that is gone needs no telling.
         let _ = self.read(&mut [0; 4096]);
         let _ = self.write(&packet);
         let _ = self.shut();
     }
+}
 
-    pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+impl Read for Socket {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        retry(|| either!(self, socket => socket.read(buffer)))
+    }
+}
+
+impl Write for Socket {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         retry(|| either!(self, socket => socket.write(bytes)))
+    }
+
+    fn write_vectored(&mut self, bytes: &[IoSlice<'_>]) -> io::Result<usize> {
+        retry(|| either!(self, socket => socket.write_vectored(bytes)))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 

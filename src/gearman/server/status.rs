@@ -37,6 +37,12 @@ pub struct ServerCounters {
     pub connections: u64,
     /// Connections that were one too many.
     pub turned_away: u64,
+    /// Connections from addresses that are not among those that may connect.
+    pub not_allowed: u64,
+    /// Handshakes of TLS that failed, ended early, or took too long; and connections that broke the rules of TLS later.
+    pub tls_failed: u64,
+    /// Connections that came without TLS where it is needed.
+    pub tls_missing: u64,
     /// Submits, of any outcome.
     pub submits: u64,
     /// Submits that joined another job.

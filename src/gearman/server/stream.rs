@@ -2,14 +2,15 @@
 
 use super::admin::Ending;
 use super::conn::Conn;
+use super::handshake::Handshake;
 use super::keys::ConnKey;
 use super::settings::Settings;
-use super::shard::StreamKey;
 use super::socket::Socket;
 use super::table::Table;
 use crate::gearman::packet::{self, Message, PacketError};
+use crate::gearman::secured::Secured;
 use slotmap::Key;
-use std::io;
+use std::io::{self, Read, Write};
 use std::time::{Duration, Instant};
 
 /// While so much waits to be sent, nothing more is read from a connection.
@@ -24,6 +25,8 @@ const GROW: usize = 1 << 20;
 const EFFORT: usize = 10_000;
 /// A connection that is to be closed is read for so long, and what it sends dropped: else it might not hear why.
 const LINGER: Duration = Duration::from_secs(2);
+/// How a handshake of TLS begins; no message does.
+const TLS_HELLO: &[u8] = &[22, 3];
 
 /// Calls into the kernel, which are most of what a server does.
 #[derive(Debug, Clone, Copy, Default)]
@@ -36,7 +39,9 @@ pub(super) struct Calls {
 pub(super) struct Stream {
     /// Since they were counted last.
     pub(super) calls: Calls,
-    pub(super) socket: Socket,
+    pub(super) socket: Secured<Socket>,
+    /// Nothing else is read before that is done.
+    pub(super) handshake: Option<Handshake>,
     pub(super) conn: ConnKey,
     /// The beginning of a message.
     input: Vec<u8>,
@@ -69,6 +74,8 @@ pub(super) enum Fate {
     /// The peer sends nothing more.
     Closed,
     Broken,
+    /// The peer broke the rules of TLS, or does not trust this side.
+    Insecure,
 }
 
 /// What became of bytes.
@@ -80,10 +87,11 @@ pub(super) struct Processed {
 }
 
 impl Stream {
-    pub(super) fn new(socket: Socket, _key: StreamKey) -> Stream {
+    pub(super) fn new(socket: Secured<Socket>, handshake: Option<Handshake>) -> Stream {
         Stream {
             calls: Calls::default(),
             socket,
+            handshake,
             conn: ConnKey::null(),
             input: Vec::new(),
             needed: 0,
@@ -138,6 +146,7 @@ impl Stream {
             Ok(0) => return Fate::Closed,
             Ok(read) => read,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Fate::Waits,
+            Err(_) if self.socket.has_failed() => return Fate::Insecure,
             Err(_) => return Fate::Broken,
         };
         let there = kept + read;
@@ -152,7 +161,7 @@ impl Stream {
             self.keep(&buffer[done.used..there], &done, now);
         }
         // A read that does not fill the buffer has met the end of what there is; unless the peer has closed, then that is next.
-        let has_more = read == room || self.is_ended || self.is_closing || self.is_paused;
+        let has_more = self.socket.has_more(read, room) || self.is_ended || self.is_closing || self.is_paused;
         if has_more { Fate::HasMore } else { Fate::Waits }
     }
 
@@ -202,9 +211,13 @@ impl Stream {
 
     /// Sends as much as fits.
     pub(super) fn write(&mut self) -> io::Result<()> {
-        while self.sent < self.output.len() {
+        while !self.is_all_sent() {
             self.calls.writes += 1;
-            match self.socket.write(&self.output[self.sent..]) {
+            let is_rest = self.sent == self.output.len();
+            let written =
+                if is_rest { self.socket.flush().map(|()| 0) } else { self.socket.write(&self.output[self.sent..]) };
+            match written {
+                Ok(0) if is_rest => break,
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(n) => {
                     self.sent += n;
@@ -232,7 +245,7 @@ impl Stream {
     }
 
     pub(super) fn is_all_sent(&self) -> bool {
-        self.output.is_empty()
+        self.sent == self.output.len() && self.socket.is_flushed()
     }
 
     fn unsent(&self) -> usize {
@@ -255,13 +268,14 @@ impl Stream {
         if is_new {
             self.shut = Some(now);
             // One that is gone needs no telling.
-            let _ = self.socket.shut();
+            self.socket.finish();
+            let _ = self.socket.socket.shut();
         }
         is_new
     }
 
     pub(super) fn has_deadline(&self) -> bool {
-        self.begun.is_some() || self.stalled.is_some() || self.is_closing
+        self.begun.is_some() || self.stalled.is_some() || self.is_closing || self.handshake.is_some()
     }
 
     pub(super) fn is_over_deadline(&self, now: Instant, settings: &Settings) -> bool {
@@ -270,6 +284,7 @@ impl Stream {
             || over(self.stalled, settings.write_stall)
             || self.unsent() > settings.output_bytes
             || over(self.shut, LINGER)
+            || self.is_handshake_late(now)
     }
 }
 
@@ -293,6 +308,11 @@ pub(super) fn process(
         }
         table.effort += 1;
         match packet::decode(&bytes[used..], &settings.packets) {
+            Ok(Message::Incomplete { .. } | Message::Line { .. }) if bytes[used..].starts_with(TLS_HELLO) => {
+                table.refuse_tls(conn);
+                is_lost = true;
+                break;
+            }
             Ok(Message::Incomplete { needed: more }) => {
                 needed = more;
                 break;
@@ -325,6 +345,14 @@ impl Table {
             }
             _ => self.send_error(conn, super::command::code::INVALID_ARGS, &error.to_string()),
         }
+        if let Some(conn) = self.conns.get_mut(conn) {
+            conn.is_closing = true;
+        }
+    }
+
+    /// A peer expects TLS where there is none: it is told, and closed.
+    fn refuse_tls(&mut self, conn: ConnKey) {
+        self.send_error(conn, super::command::code::TLS_UNEXPECTED, "this port speaks without TLS");
         if let Some(conn) = self.conns.get_mut(conn) {
             conn.is_closing = true;
         }

@@ -13,6 +13,8 @@ use crate::error::RegisterError;
 use crate::function::Function;
 use crate::gearman::address::{Address, AddressError};
 use crate::gearman::packet::Kind;
+use crate::gearman::secured::Connectors;
+use crate::gearman::tls::TlsError;
 use crate::sync::Hashing;
 use mio::{Poll, Waker};
 use std::collections::{HashMap, VecDeque};
@@ -67,6 +69,7 @@ impl WorkerBuilder {
                 connect_timeout: Duration::from_secs(10),
                 answer_timeout: Duration::from_secs(30),
                 give_up: None,
+                tls: Connectors::default(),
                 on_event: None,
             },
         }
@@ -87,6 +90,22 @@ impl WorkerBuilder {
     /// Takes jobs from these servers, too.
     pub fn servers(mut self, addresses: impl IntoIterator<Item = Address>) -> Self {
         self.places.extend(addresses.into_iter().map(Place::At));
+        self
+    }
+
+    /// Takes jobs from these servers, too, over TLS in a way of their own.
+    #[cfg(feature = "tls")]
+    pub fn tls_server(mut self, list: impl AsRef<str>, tls: &crate::gearman::TlsClient) -> Self {
+        for address in Address::list(list.as_ref()).unwrap_or_default() {
+            self.settings.tls.set_own(address, tls);
+        }
+        self.server(list)
+    }
+
+    /// Speaks TLS to all servers, but for those on Unix sockets. What cannot be used of `tls`, [`build`](Self::build) tells.
+    #[cfg(feature = "tls")]
+    pub fn tls(mut self, tls: &crate::gearman::TlsClient) -> Self {
+        self.settings.tls.set_all(tls);
         self
     }
 
@@ -229,6 +248,9 @@ impl WorkerBuilder {
         if let Some(error) = wrong {
             return Err(SetupError::Address(error));
         }
+        if let Some(error) = settings.tls.wrong.take() {
+            return Err(SetupError::Tls(error));
+        }
         if places.is_empty() {
             return Err(SetupError::NoServer);
         }
@@ -302,6 +324,8 @@ pub enum SetupError {
     NoFunction,
     /// Something is no address of a server.
     Address(AddressError),
+    /// What was said of TLS cannot be used.
+    Tls(TlsError),
     /// A setting is for a function that is not offered.
     UnknownFunction(String),
     /// The engine does not take a function.
@@ -319,6 +343,7 @@ impl fmt::Display for SetupError {
                 write!(f, "there is a timeout for the function {name:?}, which the worker does not offer")
             }
             SetupError::Address(error) => error.fmt(f),
+            SetupError::Tls(error) => error.fmt(f),
             SetupError::Register(_) => f.write_str("the engine does not take the function"),
             SetupError::Io(_) => f.write_str("the system does not let the worker wait for sockets"),
         }
@@ -330,6 +355,7 @@ impl StdError for SetupError {
         match self {
             SetupError::Register(error) => Some(error),
             SetupError::Io(error) => Some(error),
+            SetupError::Tls(error) => error.source(),
             _ => None,
         }
     }

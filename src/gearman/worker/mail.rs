@@ -2,6 +2,7 @@
 
 use super::hands::Key;
 use super::socket::Socket;
+use crate::gearman::secured::Secured;
 use crate::sync::Mutex;
 use mio::Waker;
 use std::io;
@@ -16,7 +17,7 @@ pub(super) enum Letter {
     /// A packet of a running job, for the connection that it came from.
     Packet(Origin, Vec<u8>),
     /// An attempt to connect to a server has ended.
-    Connected(usize, io::Result<Socket>),
+    Connected(usize, io::Result<Secured<Socket>>),
 }
 
 /// A connection: which server, and which of the connections that there were to it.

@@ -7,6 +7,7 @@ use super::mail::Origin;
 use super::socket::Socket;
 use crate::gearman::address::Address;
 use crate::gearman::error::Error;
+use crate::gearman::secured::Secured;
 use std::io::{ErrorKind, Read, Write};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -40,7 +41,7 @@ pub(super) enum State {
     Connecting,
     Up(Box<Up>),
     /// All was said, and the server closes the connection, or it is closed at this time.
-    Parting(Socket, Instant),
+    Parting(Secured<Socket>, Instant),
     /// For good.
     Gone,
 }
@@ -56,7 +57,7 @@ impl Drop for Cut {
 
 /// A connection that works.
 pub(super) struct Up {
-    pub(super) socket: Socket,
+    pub(super) socket: Secured<Socket>,
     pub(super) link: Link,
     pub(super) line: Cut,
     /// Bytes of the output that jobs have told.
@@ -102,7 +103,7 @@ impl Up {
                 Ok(n) => {
                     self.link.hear(&buffer[..n], now, news)?;
                     // A short read has emptied the socket: the next byte is a new event.
-                    self.is_readable = n == buffer.len() || self.is_read_closed;
+                    self.is_readable = self.socket.has_more(n, buffer.len()) || self.is_read_closed;
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => self.is_readable = false,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -115,8 +116,11 @@ impl Up {
     /// Writes what the socket takes.
     pub(super) fn write(&mut self) -> Result<(), Error> {
         let output = &mut self.link.output;
-        while self.is_writable && self.sent < output.len() {
-            match self.socket.write(&output[self.sent..]) {
+        while self.is_writable && (self.sent < output.len() || !self.socket.is_flushed()) {
+            let rest = &output[self.sent..];
+            let written = if rest.is_empty() { self.socket.flush().map(|()| 0) } else { self.socket.write(rest) };
+            match written {
+                Ok(0) if rest.is_empty() => {}
                 Ok(0) => return Err(Error::Closed),
                 Ok(n) => self.sent += n,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => self.is_writable = false,

@@ -1,10 +1,12 @@
 //! A connection's socket, whatever it is.
 
 use crate::gearman::address::{Address, Connected};
+use crate::gearman::secured::Secured;
+use crate::gearman::tls::Connector;
 use mio::event::Source;
 use mio::net::{TcpStream, UnixStream};
 use mio::{Interest, Registry, Token};
-use std::io::{self, Read, Write};
+use std::io::{self, IoSlice, Read, Write};
 use std::net::Shutdown;
 use std::os::fd::AsFd;
 use std::time::Duration;
@@ -18,14 +20,14 @@ pub(super) enum Socket {
 
 impl Socket {
     /// Connects, and waits for that.
-    pub(super) fn connect(address: &Address, limit: Duration) -> io::Result<Socket> {
-        match address.connect(limit)? {
+    pub(super) fn connect(address: &Address, tls: Option<&Connector>, limit: Duration) -> io::Result<Secured<Socket>> {
+        Secured::connect(address, tls, limit)?.try_map(|connected| match connected {
             Connected::Tcp(stream) => {
                 stream.set_nonblocking(true)?;
                 Ok(Socket::Tcp(TcpStream::from_std(stream)))
             }
             Connected::Unix(stream) => Socket::of_unix(stream),
-        }
+        })
     }
 
     fn of_unix(stream: std::os::unix::net::UnixStream) -> io::Result<Socket> {
@@ -66,6 +68,13 @@ impl Write for Socket {
         match self {
             Socket::Tcp(stream) => stream.write(bytes),
             Socket::Unix(stream) => stream.write(bytes),
+        }
+    }
+
+    fn write_vectored(&mut self, bytes: &[IoSlice<'_>]) -> io::Result<usize> {
+        match self {
+            Socket::Tcp(stream) => stream.write_vectored(bytes),
+            Socket::Unix(stream) => stream.write_vectored(bytes),
         }
     }
 

@@ -14,6 +14,8 @@ use super::socket::Socket;
 use super::{Event, Served, Settings};
 use crate::gearman::address::Address;
 use crate::gearman::error::Error;
+use crate::gearman::secured::Secured;
+use crate::gearman::tls::Connector;
 use mio::{Events, Interest, Poll, Token};
 use start::Stalled;
 use std::collections::{HashMap, VecDeque};
@@ -173,14 +175,14 @@ impl Turns {
     }
 
     /// A connection was made, or not.
-    fn connected(&mut self, number: usize, outcome: io::Result<Socket>) {
+    fn connected(&mut self, number: usize, outcome: io::Result<Secured<Socket>>) {
         let now = Instant::now();
         if !matches!(self.servers[number].state, State::Connecting) {
             return;
         }
         let registered = outcome.and_then(|mut socket| {
             let interests = Interest::READABLE | Interest::WRITABLE;
-            self.poll.registry().register(&mut socket, Token(number), interests).map(|()| socket)
+            self.poll.registry().register(&mut socket.socket, Token(number), interests).map(|()| socket)
         });
         let socket = match registered {
             Ok(socket) => socket,
@@ -202,7 +204,8 @@ impl Turns {
             line: Cut(Arc::new(Line::new(Arc::clone(&self.mail), origin))),
             told: 0,
             sent: 0,
-            is_readable: false,
+            // What came behind a handshake was read with it.
+            is_readable: true,
             is_writable: true,
             is_read_closed: false,
             patience: time::between(&self.settings.repoll, &mut self.random),
@@ -300,7 +303,9 @@ impl Turns {
             let Some(up) = self.servers[number].up() else { continue };
             match up.write() {
                 Err(error) => self.lose(number, error, now),
-                Ok(()) if up.link.is_retired() && up.link.is_quiet() => self.hang_up(number, now),
+                Ok(()) if up.link.is_retired() && up.link.is_quiet() && up.socket.is_flushed() => {
+                    self.hang_up(number, now)
+                }
                 Ok(()) => {}
             }
         }
@@ -310,10 +315,9 @@ impl Turns {
     fn hang_up(&mut self, number: usize, now: Instant) {
         let server = &mut self.servers[number];
         let next = if self.wish == Wish::Run { State::Down(now) } else { State::Gone };
-        if let State::Up(up) = mem::replace(&mut server.state, next)
-            && self.wish != Wish::Run
-            && up.socket.finish().is_ok()
-        {
+        let State::Up(mut up) = mem::replace(&mut server.state, next) else { return };
+        up.socket.finish();
+        if self.wish != Wish::Run && up.socket.socket.finish().is_ok() {
             self.servers[number].state = State::Parting(up.socket, now + PARTING);
         }
     }
@@ -364,8 +368,14 @@ impl Turns {
 }
 
 /// Connects on a thread of its own: names are looked up, and that may take its time.
-fn connect(mail: &Arc<Mail>, number: usize, address: Address, limit: Duration) -> io::Result<()> {
+fn connect(
+    mail: &Arc<Mail>,
+    number: usize,
+    address: Address,
+    tls: Option<Arc<Connector>>,
+    limit: Duration,
+) -> io::Result<()> {
     let mail = Arc::clone(mail);
-    let attempt = move || mail.post(Letter::Connected(number, Socket::connect(&address, limit)));
+    let attempt = move || mail.post(Letter::Connected(number, Socket::connect(&address, tls.as_deref(), limit)));
     thread::Builder::new().name("layshaft-connect".to_owned()).spawn(attempt).map(drop)
 }

@@ -2,6 +2,7 @@
 
 use super::{Turns, connect};
 use crate::gearman::error::Error;
+use crate::gearman::secured::Secured;
 use crate::gearman::worker::link::Link;
 use crate::gearman::worker::mail::Wish;
 use crate::gearman::worker::server::{Place, State};
@@ -44,8 +45,11 @@ impl Turns {
     fn try_to_connect(&mut self, number: usize, now: Instant) {
         self.servers[number].state = State::Connecting;
         let outcome = match &self.servers[number].place {
-            Place::Stdio => Socket::stdio().map(|socket| self.connected(number, Ok(socket))),
-            Place::At(address) => connect(&self.mail, number, address.clone(), self.settings.connect_timeout),
+            Place::Stdio => Socket::stdio().map(|socket| self.connected(number, Ok(Secured::new(socket, None)))),
+            Place::At(address) => {
+                let tls = self.settings.tls.of(address);
+                connect(&self.mail, number, address.clone(), tls, self.settings.connect_timeout)
+            }
         };
         if let Err(error) = outcome {
             self.lose(number, error.into(), now);
