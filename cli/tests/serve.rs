@@ -332,6 +332,27 @@ fn built_in_functions_give_what_map_gives() {
 }
 
 #[test]
+fn explain_says_why_a_job_does_not_run() {
+    let folder = here();
+    let server = serve(folder.path(), &[]);
+    let mut peer = server.peer();
+    let job = text(&background(&mut peer, "two words"));
+    let ask = |what: &str| {
+        let mut command = layshaft(folder.path(), ["explain", what, "--server", &server.address.to_string()]);
+        command.env_remove("GEARMAN_SERVERS");
+        run(command)
+    };
+    for what in ["two words", &job] {
+        let output = ask(what);
+        let told = text(&output.stdout);
+        assert!(told.contains("no worker has registered \"two words\""), "{told}{}", text(&output.stderr));
+        assert_eq!(output.status.code(), Some(0));
+    }
+    assert_eq!(ask("nothing").status.code(), Some(5));
+    server.terminate();
+}
+
+#[test]
 fn functions_have_settings_of_their_own() {
     let folder = here();
     let file =
