@@ -7,7 +7,7 @@ mod work;
 
 use clap::{Parser, Subcommand};
 pub(crate) use map::{Asked, Map, Request};
-pub(crate) use remote::{Admin, Servers, Submit};
+pub(crate) use remote::{Admin, Explain, Servers, Submit};
 pub(crate) use work::{From, Offer, STDIO, Work};
 
 /// More are a typing error rather than a wish.
@@ -32,6 +32,7 @@ pub(crate) enum Command {
     Work(Work),
     Submit(Submit),
     Admin(Admin),
+    Explain(Explain),
     Config(Config),
     Bench(Bench),
     Completions(Completions),

@@ -52,6 +52,7 @@ fn main() -> ExitCode {
     ExitCode::from(match &args.command {
         args::Command::Map(options) => map::run(options),
         args::Command::Serve(options) => serve::run(options),
+        args::Command::Explain(options) => admin::run(&options.admin()),
         args::Command::Config(options) => config::run(options),
         args::Command::Work(options) => worker::run(options),
         args::Command::Submit(options) => submit::run(options),

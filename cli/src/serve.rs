@@ -52,14 +52,14 @@ fn serve(options: &Serve) -> Result<u8, String> {
     let signals = Signals::new()?;
     let scribe = Arc::new(Scribe::default());
     let (server, engine) = start(&plan, &scribe)?;
-    for address in server.addresses() {
-        info!("listening on {address}");
-    }
     if let Some(pidfile) = &mut pidfile {
         pidfile.write()?;
     }
     let control = Control { options: options.clone(), base, plan, engine, server: Arc::clone(&server), log };
     let forced = signals.obey(control)?;
+    for address in server.addresses() {
+        info!("listening on {address}");
+    }
     tell_ready(options)?;
     server.wait();
     info!("ended");

@@ -89,6 +89,37 @@ pub(crate) struct Submit {
     pub(crate) json: bool,
 }
 
+/// Say why a job, or a function's jobs, do not run: of Gearman servers of this kind
+///
+/// Exit codes: 0 it is explained, 2 usage, 3 a server cannot be reached, 4 one does not answer, 5 one does not know it.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Explain {
+    /// A job's name at its server, or a function
+    #[arg(value_name = "JOB|FUNCTION")]
+    pub(crate) what: String,
+
+    #[command(flatten)]
+    pub(crate) servers: Servers,
+
+    /// How long a server may take, such as 90s or 500ms
+    #[arg(long, value_name = "DURATION", value_parser = time::duration, default_value = "10s")]
+    pub(crate) timeout: Duration,
+
+    /// Print an object a line, as `admin` does
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+impl Explain {
+    /// The text command that asks for it.
+    pub(crate) fn admin(&self) -> Admin {
+        // A name with a space is one word.
+        let what = layshaft::gearman::text::escape_word(self.what.as_bytes());
+        let words = vec!["explain".to_owned(), String::from_utf8_lossy(&what).into_owned()];
+        Admin { words, servers: self.servers.clone(), timeout: self.timeout, json: self.json }
+    }
+}
+
 /// Send a text command to Gearman servers, and print the answer as a table
 ///
 /// Commands: status, prioritystatus, workers, clients, jobs, show jobs, show unique jobs, maxqueue FUNCTION [MOST | HIGH
