@@ -54,8 +54,9 @@ fn serve(folder: &Path, args: &str) -> Serving {
 /// Runs a command with what the client's side needs: exit code, output and errors.
 fn run(folder: &Path, server: &Serving, args: &str, tls: &str) -> (i32, String, String) {
     let port = server.address.rsplit(':').next().unwrap();
-    let mut command = layshaft(folder, args.split_whitespace());
-    command.args(["--server", &format!("127.0.0.1:{port}")]).args(tls.split_whitespace());
+    let (command, args) = args.split_once(' ').unwrap();
+    let mut command = layshaft(folder, [command, "--server", &format!("127.0.0.1:{port}")]);
+    command.args(tls.split_whitespace()).args(args.split_whitespace());
     let output = common::run(command);
     let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
     (output.status.code().unwrap(), text(&output.stdout), text(&output.stderr))
