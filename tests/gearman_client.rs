@@ -375,6 +375,8 @@ fn what_a_dropped_client_leaves_ends() {
 fn text_at_the_beginning_is_told_from_packets() {
     for (bytes, protocol) in [
         (&b"HTTP/1.1 400 Bad Request\r\n\r\n"[..], "HTTP"),
+        // What some servers answer to a request without a version.
+        (b"<!DOCTYPE HTML>\n<html>\n", "HTTP"),
         (b"\x15\x03\x01\0\x02\x02\x46", "TLS"),
         (b"SSH-2.0-OpenSSH_9.2\r\n", "SSH"),
         (b"-ERR unknown command\r\n", "Redis"),

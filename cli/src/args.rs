@@ -30,7 +30,7 @@ pub(crate) struct Args {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Map(Map),
-    Serve(serve::Serve),
+    Serve(Box<serve::Serve>),
     Work(Work),
     Submit(Submit),
     Admin(Admin),

@@ -31,6 +31,8 @@ mod server;
 mod spec;
 mod stream;
 mod submit;
+#[cfg(all(test, unix))]
+mod tests;
 mod text;
 mod update;
 mod updates;

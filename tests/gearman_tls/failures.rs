@@ -14,7 +14,7 @@ impl Bystander {
         Bystander(peer)
     }
 
-    fn is_well(mut self) {
+    fn ends_well(mut self) {
         self.0.expect_nothing();
     }
 }
@@ -58,7 +58,7 @@ fn f33_a_client_that_does_not_trust_the_server() {
     let told = error(&server, &trust(&Authority::new(), None));
     assert!(told.contains("UnknownIssuer") || told.contains("BadSignature"), "{told}");
     wait_for(&server, |counters| counters.tls_failed == 1);
-    bystander.is_well();
+    bystander.ends_well();
 }
 
 #[test]
@@ -92,7 +92,7 @@ fn f33_clients_without_a_certificate_or_with_a_bad_one() {
     let told = error(&server, &trust(&authority, Some(&stranger)));
     assert!(told.contains("DecryptError") || told.contains("UnknownCA") || told.contains("BadCertificate"), "{told}");
     wait_for(&server, |counters| counters.tls_failed == 3);
-    bystander.is_well();
+    bystander.ends_well();
 }
 
 /// A certificate that need not be shown has to be good when it is.
@@ -118,7 +118,7 @@ fn f33_plain_peers_are_told_that_there_is_tls() {
     assert!(plain.ask("status").starts_with("ERR tls_required "));
     plain.expect_end();
     wait_for(&server, |counters| counters.tls_missing == 2 && counters.tls_failed == 0);
-    bystander.is_well();
+    bystander.ends_well();
 }
 
 #[test]
@@ -163,7 +163,7 @@ fn f33_handshakes_that_end_early_or_are_none() {
         assert!(alert.is_empty() || (alert[0] == 21 && alert[5] == 2), "{alert:?} {bad:?}");
     }
     wait_for(&server, |counters| counters.tls_failed == cuts.len() as u64 + 4);
-    bystander.is_well();
+    bystander.ends_well();
 }
 
 /// What breaks the rules later ends the connection, too, and its jobs go to others.

@@ -87,11 +87,13 @@ fn a_job_of_a_worker_that_is_killed_runs_elsewhere() {
 fn a_worker_that_is_stopped_loses_nothing() {
     let (folder, server) = (here(), Daemon::start());
     let first = server.work(folder.path(), &["f", "--", "cat"]);
-    let clients: Vec<Killed> = (0..40).map(|i| server.submit("f", &i.to_string())).collect();
+    let mut clients = (0..40).map(|i| server.submit("f", &i.to_string())).collect::<Vec<Killed>>().into_iter();
+    // By then it is there, and heeds signals.
+    assert_eq!(result(clients.next().expect("the first")), "0");
     let _second = server.work(folder.path(), &["f", "--", "cat"]);
     // In the middle, as a rule.
     assert_eq!(terminate(first), "");
-    for (i, client) in clients.into_iter().enumerate() {
-        assert_eq!(result(client), i.to_string());
+    for (i, client) in clients.enumerate() {
+        assert_eq!(result(client), (1 + i).to_string());
     }
 }

@@ -56,7 +56,8 @@ impl Core {
 
     /// A line of text: part of the answer to a text command, or a sign that something else listens there.
     fn line(&mut self, i: usize, line: &[u8]) -> Result<(), Cause> {
-        let known: [(&[u8], &str); 3] = [(b"HTTP/", "HTTP"), (b"SSH-", "SSH"), (b"-ERR", "Redis")];
+        let known: [(&[u8], &str); 5] =
+            [(b"HTTP/", "HTTP"), (b"<!DOCTYPE", "HTTP"), (b"<html", "HTTP"), (b"SSH-", "SSH"), (b"-ERR", "Redis")];
         if let Some((_, protocol)) = known.iter().find(|(begin, _)| line.starts_with(begin)) {
             return Err(Cause::Foreign(protocol));
         }

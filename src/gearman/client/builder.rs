@@ -148,6 +148,11 @@ impl ClientBuilder {
     /// [`ClientError::Address`] for an address that is none, or for no address at all, [`ClientError::Tls`], and
     /// [`ClientError::Start`].
     pub fn start(self) -> Result<Client, ClientError> {
+        self.settings().and_then(io::start)
+    }
+
+    /// What was set, checked.
+    pub(super) fn settings(self) -> Result<Settings, ClientError> {
         let ClientBuilder { mut settings, servers } = self;
         for (addresses, weight) in servers {
             settings.servers.extend(addresses?.into_iter().map(|address| (address, weight)));
@@ -161,6 +166,6 @@ impl ClientBuilder {
         if settings.namespace.contains(&0) {
             return Err(ClientError::InvalidJob("a namespace holds a NUL, which the protocol cannot say"));
         }
-        io::start(settings)
+        Ok(settings)
     }
 }

@@ -59,7 +59,7 @@ impl Cause {
 impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Cause::Closed => f.write_str("closed the connection"),
+            Cause::Closed => f.write_str("it closed the connection"),
             Cause::Connect(error) | Cause::Io(error) => match error.kind() {
                 io::ErrorKind::ConnectionRefused => f.write_str("refused"),
                 io::ErrorKind::TimedOut => f.write_str("no answer"),

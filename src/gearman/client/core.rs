@@ -259,7 +259,11 @@ impl Core {
             // The time of this attempt goes on: its number stays.
             return self.place(attempt.key, now);
         }
-        let error = cause.error(&self.servers[i].address);
+        let server = &self.servers[i].address;
+        let error = match cause {
+            Cause::Closed | Cause::Io(_) => ClientError::Lost { server: server.to_string(), why: cause.to_string() },
+            _ => cause.error(server),
+        };
         self.fail_attempt(attempt.key, error, now);
     }
 

@@ -25,7 +25,14 @@ pub enum ClientError {
     InvalidJob(&'static str),
     /// No server could be reached. The text names each, with the reason.
     NoServer(String),
-    /// The connection broke. The job may have run.
+    /// The connection was lost while the server had the job. It may have run.
+    Lost {
+        /// The server's address.
+        server: String,
+        /// What happened.
+        why: String,
+    },
+    /// The connection broke.
     Io {
         /// The server's address.
         server: String,
@@ -39,7 +46,7 @@ pub enum ClientError {
         /// What is wrong.
         error: Arc<io::Error>,
     },
-    /// The server closed the connection. The job may have run.
+    /// The server closed the connection, and had not answered.
     Disconnected {
         /// The server's address.
         server: String,
@@ -101,10 +108,11 @@ pub enum ClientError {
 impl ClientError {
     /// Whether it is about reaching a server, or talking to it; not about the job.
     pub fn is_connection(&self) -> bool {
-        use ClientError::{Disconnected, Insecure, Io, NoServer, NotGearman, Packet, Unexpected};
+        use ClientError::{Disconnected, Insecure, Io, Lost, NoServer, NotGearman, Packet, Unexpected};
         matches!(
             self,
             NoServer(_)
+                | Lost { .. }
                 | Insecure { .. }
                 | Io { .. }
                 | Disconnected { .. }
@@ -124,9 +132,12 @@ impl fmt::Display for ClientError {
             ClientError::Start(_) => f.write_str("the client cannot start"),
             ClientError::InvalidJob(why) => f.write_str(why),
             ClientError::NoServer(which) => write!(f, "no server at {which}"),
-            ClientError::Io { server, .. } => write!(f, "the connection to {server} broke: {LOST}"),
             ClientError::Insecure { server, .. } => write!(f, "no secure connection to {server}"),
-            ClientError::Disconnected { server } => write!(f, "{server} closed the connection: {LOST}"),
+            ClientError::Lost { server, why } => write!(f, "the connection to {server} was lost ({why}): {LOST}"),
+            ClientError::Io { server, .. } => write!(f, "the connection to {server} broke"),
+            ClientError::Disconnected { server } => {
+                write!(f, "{server} closed the connection without an answer; is it a Gearman server?")
+            }
             ClientError::Packet { server, .. } => write!(f, "{server} sent what is no Gearman packet"),
             ClientError::Unexpected { server, kind } => {
                 write!(f, "{server} answered {kind} to nothing that was asked, so its answers cannot be told apart")

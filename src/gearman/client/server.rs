@@ -57,6 +57,12 @@ impl Server {
         self.state == State::Up || self.trouble.left_out_until.is_none_or(|until| until <= now)
     }
 
+    /// Whether there is a connection.
+    #[cfg(test)]
+    pub(super) fn is_up(&self) -> bool {
+        self.state == State::Up
+    }
+
     /// When the attempt to connect has taken too long: a resolver, or a full socket in the file system, may take for ever.
     pub(super) fn connect_due(&self, limit: Duration) -> Option<Instant> {
         if self.state == State::Connecting { self.connecting_since.checked_add(limit) } else { None }
@@ -126,6 +132,6 @@ mod tests {
         }
         assert_eq!(left_out, [1, 4, 9, 16, 25, 36, 49, 64, 81, 90, 90]);
         assert!(!server.is_usable(now) && server.is_usable(now + Duration::from_secs(90)));
-        assert!(server.to_string().starts_with("a:1 (closed the connection, tried 11 times in 0."), "{server}");
+        assert!(server.to_string().starts_with("a:1 (it closed the connection, tried 11 times in 0."), "{server}");
     }
 }

@@ -1,6 +1,6 @@
 //! The consumer sets of a run, and the jobs that they have pulled.
 
-use super::driver::{Arg, Driver, Reply, pick};
+use super::driver::{Arg, Driver, Reply, pick, until};
 use super::reference::{State, result};
 use super::started::Attempt;
 use crate::common::wake::CountingWaker;
@@ -115,8 +115,11 @@ impl Driver {
         for at in 0..self.functions.len() {
             let members = || self.sets.iter().filter(|set| set.members.contains(&at));
             let asleep = |set: &Set| set.parked.as_ref().is_some_and(|wakes| wakes.wakes() == 0);
-            if members().next().is_some() && members().all(asleep) {
-                assert!(!self.model.may_start(at), "function {at} has work, and all its sets sleep");
+            let all_sleep = || members().next().is_some() && members().all(asleep);
+            if self.model.may_start(at) {
+                // What the clock has made ready it tells a moment later.
+                until(|| !all_sleep());
+                assert!(!all_sleep(), "function {at} has work, and all its sets sleep");
             }
         }
     }

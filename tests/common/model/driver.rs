@@ -418,10 +418,8 @@ impl Driver {
         let registered = self.model.names.iter().flatten().count();
         assert_eq!(self.engine().stats().functions, registered + 1, "the gate's function is one more");
         for (at, (function, expected)) in self.functions.iter().zip(&self.model.functions).enumerate() {
-            if self.has_waiter(at) {
-                // It looks for cancelled jobs now and then, and takes them out in several steps.
-                until(|| function.queued() == self.model.queued(at));
-            }
+            // Who waits for room takes cancelled jobs out in several steps, and so does the clock what is over.
+            until(|| function.queued() == self.model.queued(at));
             assert_eq!(function.queued(), self.model.queued(at), "queued jobs of function {at}");
             let is = (function.is_closed(), function.is_paused());
             assert_eq!(is, (expected.closed, expected.paused), "function {at} is closed, is paused");
