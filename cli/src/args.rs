@@ -3,11 +3,13 @@
 mod map;
 mod remote;
 pub(crate) mod serve;
+mod tls;
 mod work;
 
 use clap::{Parser, Subcommand};
 pub(crate) use map::{Asked, Map, Request};
-pub(crate) use remote::{Admin, Explain, Servers, Submit};
+pub(crate) use remote::{Admin, Explain, Submit};
+pub(crate) use tls::Tls;
 pub(crate) use work::{From, Offer, STDIO, Work};
 
 /// More are a typing error rather than a wish.

@@ -35,7 +35,7 @@ pub(crate) fn run(options: &Map) -> u8 {
         }
     };
     let remote = match request.function {
-        Asked::Remote { servers, name } => match Remote::open(servers, name, options.timeout) {
+        Asked::Remote { servers, name } => match Remote::open(servers, &options.tls, name, options.timeout) {
             Ok(remote) => Some(remote),
             Err((code, message)) => {
                 complain(io::stderr(), message);

@@ -3,7 +3,7 @@
 pub(crate) mod function;
 pub(crate) mod time;
 
-use crate::args::Servers;
+use crate::args::Tls;
 use crate::name::spelled;
 use crate::{EXIT_JOB_FAILED, EXIT_USAGE};
 use layshaft::gearman::{Client, ClientBuilder, ClientError, TextAnswer};
@@ -23,14 +23,15 @@ pub(crate) const EXIT_REFUSED: u8 = 5;
 const LOOK: Duration = Duration::from_secs(1);
 
 /// A client of these servers, to be started.
-pub(crate) fn builder(servers: &Servers) -> ClientBuilder {
-    Client::builder().server(&servers.list)
+pub(crate) fn builder(servers: &str, tls: &Tls) -> ClientBuilder {
+    let builder = Client::builder().server(servers);
+    tls.options().iter().fold(builder, ClientBuilder::tls)
 }
 
 /// What an error means for the exit code.
 pub(crate) fn exit_code(error: &ClientError) -> u8 {
     match error {
-        ClientError::Address(_) | ClientError::InvalidJob(_) => EXIT_USAGE,
+        ClientError::Address(_) | ClientError::Tls(_) | ClientError::InvalidJob(_) => EXIT_USAGE,
         ClientError::TimedOut { .. } | ClientError::Silent { .. } => EXIT_TIMED_OUT,
         ClientError::Server { .. } => EXIT_REFUSED,
         error if error.is_connection() => EXIT_CANNOT_CONNECT,

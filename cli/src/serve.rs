@@ -81,7 +81,7 @@ fn start(plan: &Plan, scribe: &Arc<Scribe>) -> Result<(Arc<Server>, Engine), Str
     // Without functions there is nothing for workers to do.
     let engine = if functions.is_empty() { Engine::builder().workers(1).start() } else { Engine::new() };
     let engine = engine.map_err(|error| format!("cannot start the engine: {error}"))?;
-    let mut builder = listen::add(plan.builder(&engine), listeners);
+    let mut builder = listen::add(plan.builder(&engine), listeners, plan)?;
     for function in functions {
         builder = serve_builtin(builder, &engine, *function)?;
     }

@@ -93,6 +93,7 @@ fn prepare(
         From::Stdio => worker.stdio(),
         From::Servers(servers) => worker.servers(servers),
     };
+    worker = options.tls.options().iter().fold(worker, WorkerBuilder::tls);
     worker = options.prefix.iter().fold(worker, WorkerBuilder::prefix);
     worker = options.id.iter().fold(worker, |worker, id| worker.client_id(id.as_bytes()));
     let mut filter = None;

@@ -83,6 +83,9 @@ pub(crate) struct Map {
     #[arg(long, value_name = "LIST")]
     pub(crate) server: Option<String>,
 
+    #[command(flatten)]
+    pub(crate) tls: super::Tls,
+
     /// With --server: how long a job may take, such as 90s or 500ms
     #[arg(long, value_name = "DURATION", value_parser = crate::remote::time::duration, requires = "server")]
     pub(crate) timeout: Option<Duration>,

@@ -1,5 +1,6 @@
 //! The arguments of what talks to Gearman servers.
 
+use super::tls::Tls;
 use crate::remote::time::{self, When};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -17,6 +18,9 @@ pub(crate) struct Servers {
         default_value = "127.0.0.1:4730"
     )]
     pub(crate) list: String,
+
+    #[command(flatten)]
+    pub(crate) tls: Tls,
 }
 
 /// Submit one job to Gearman servers, and print its result

@@ -1,7 +1,7 @@
 //! What `serve` is asked.
 
 use crate::builtin::Builtin;
-use crate::serve::units::{Count, Limit, Place, Size, Time};
+use crate::serve::units::{Allowed, Count, Limit, Place, Size, Time};
 use serde::Deserialize;
 use std::path::PathBuf;
 
@@ -77,6 +77,29 @@ pub(crate) struct ServerOptions {
     #[arg(long, value_name = "ADDRESS", value_delimiter = ',')]
     #[arg(env = "LAYSHAFT_SERVE_ADMIN_LISTEN", hide_env = true, help_heading = "Addresses")]
     pub(crate) admin_listen: Option<Vec<Place>>,
+
+    /// Listen on an address on which only TLS is spoken; may be repeated. Needs --tls-cert and --tls-key
+    #[arg(long, value_name = "ADDRESS", value_delimiter = ',')]
+    #[arg(env = "LAYSHAFT_SERVE_TLS_LISTEN", hide_env = true, help_heading = "Addresses")]
+    pub(crate) tls_listen: Option<Vec<Place>>,
+
+    /// The server's certificate, and those between it and the authority's, in PEM. HUP reads these files again
+    #[arg(long, value_name = "FILE", env = "LAYSHAFT_SERVE_TLS_CERT", hide_env = true, help_heading = "Addresses")]
+    pub(crate) tls_cert: Option<PathBuf>,
+
+    /// The key of that certificate, in PEM
+    #[arg(long, value_name = "FILE", env = "LAYSHAFT_SERVE_TLS_KEY", hide_env = true, help_heading = "Addresses")]
+    pub(crate) tls_key: Option<PathBuf>,
+
+    /// Take TLS connections only from peers with a certificate of an authority in FILE
+    #[arg(long, value_name = "FILE", env = "LAYSHAFT_SERVE_TLS_CLIENT_CA", hide_env = true)]
+    #[arg(help_heading = "Addresses")]
+    pub(crate) tls_client_ca: Option<PathBuf>,
+
+    /// Take connections from these networks only, such as 10.0.0.0/8 or 127.0.0.1; may be repeated
+    #[arg(long, value_name = "CIDR", value_delimiter = ',', env = "LAYSHAFT_SERVE_ALLOW", hide_env = true)]
+    #[arg(help_heading = "Addresses")]
+    pub(crate) allow: Option<Vec<Allowed>>,
 
     /// The port of addresses that have none [default: 4730]
     #[arg(long, short, value_name = "PORT", env = "LAYSHAFT_SERVE_PORT", hide_env = true, help_heading = "Addresses")]
@@ -328,7 +351,7 @@ macro_rules! over {
         }
     };
 }
-over!(ServerOptions: listen admin_listen port insecure backlog accept metrics function wake_order compat threads handle_host allow_shutdown drain
+over!(ServerOptions: listen admin_listen tls_listen tls_cert tls_key tls_client_ca allow port insecure backlog accept metrics function wake_order compat threads handle_host allow_shutdown drain
     max_packet max_job_bytes max_connections max_connections_per_peer message_deadline write_stall file_descriptors pidfile log_file
     log_level log_format);
 over!(JobOptions: wakeup wakeup_delay max_queue overflow job_retries run_timeout on_timeout on_worker_lost high_order on_abandon);

@@ -1,6 +1,7 @@
 //! The arguments of `work`, and what they ask for.
 
 use super::MOST_WORKERS;
+use super::tls::Tls;
 use crate::builtin::Builtin;
 use clap::builder::{EnumValueParser, TypedValueParser};
 use clap::error::ErrorKind;
@@ -48,6 +49,9 @@ pub(crate) struct Work {
     /// Servers, with commas between them: host:port, [v6]:port or unix:/path [default: $GEARMAN_SERVERS, or 127.0.0.1:4730]
     #[arg(long, short, value_name = "LIST")]
     server: Vec<String>,
+
+    #[command(flatten)]
+    pub(crate) tls: Tls,
 
     /// How many jobs run at once [default: one a core]
     #[arg(long, short, value_name = "N", value_parser = value_parser!(u16).range(1..=MOST_WORKERS))]

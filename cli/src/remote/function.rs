@@ -1,7 +1,7 @@
 //! A function of Gearman servers, as `map` runs it: a file's bytes are the payload.
 
 use super::{builder, exit_code, told};
-use crate::args::Servers;
+use crate::args::Tls;
 use crate::builtin::Builtin;
 use crate::inputs::STDIN;
 use crate::program::Failed;
@@ -28,9 +28,14 @@ pub(crate) struct Remote {
 impl Remote {
     /// Looks whether anybody is there, so that a wrong address is told once and before anything runs; or the exit code and
     /// what to say.
-    pub(crate) fn open(servers: &str, function: &OsStr, timeout: Option<Duration>) -> Result<Remote, (u8, String)> {
+    pub(crate) fn open(
+        servers: &str,
+        tls: &Tls,
+        function: &OsStr,
+        timeout: Option<Duration>,
+    ) -> Result<Remote, (u8, String)> {
         let refused = |error: ClientError| (exit_code(&error), told(&error));
-        let client = builder(&Servers { list: servers.to_owned() }).start().map_err(refused)?;
+        let client = builder(servers, tls).start().map_err(refused)?;
         client.echo("").wait().map_err(refused)?;
         Ok(Remote { client, function: function.as_bytes().to_vec(), timeout })
     }

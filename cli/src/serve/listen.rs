@@ -1,6 +1,6 @@
 //! What is listened on, and who is in the way.
 
-use super::plan::Plan;
+use super::plan::{Door, Plan};
 use super::units::Place;
 use layshaft::gearman::ServerBuilder;
 use listenfd::ListenFd;
@@ -11,7 +11,7 @@ use std::os::unix::net::UnixListener;
 
 /// All that a server is to listen on.
 pub(super) enum Listener {
-    Tcp(TcpListener, bool),
+    Tcp(TcpListener, Door),
     Unix(UnixListener),
     /// Bound by the server, which removes it at the end.
     UnixPath(std::path::PathBuf),
@@ -25,34 +25,41 @@ pub(super) fn bind(plan: &Plan) -> Result<Vec<Listener>, String> {
     let mut listeners = given()?;
     let places = match plan.places() {
         Some(places) => places,
-        None if listeners.is_empty() => vec![(plan.default_place(), false)],
+        None if listeners.is_empty() => vec![(plan.default_place(), Door::Plain)],
         None => Vec::new(),
     };
-    for (place, is_admin) in places {
+    for (place, door) in places {
         match place {
+            Place::Unix(_) if door == Door::Tls => return Err("a Unix socket needs no TLS".to_owned()),
             Place::Unix(path) => listeners.push(Listener::UnixPath(path)),
             place @ Place::Tcp(..) => {
-                let sockets = bind_tcp(&place, plan.is_insecure())?;
-                listeners.extend(sockets.into_iter().map(|socket| Listener::Tcp(socket, is_admin)));
+                let sockets = bind_tcp(&place, plan.may_be_reached(door))?;
+                listeners.extend(sockets.into_iter().map(|socket| Listener::Tcp(socket, door)));
             }
         }
     }
     for listener in &listeners {
-        if let Listener::Tcp(socket, _) = listener {
+        if let Listener::Tcp(socket, door) = listener {
             let address = socket.local_addr().map_err(|error| format!("cannot listen: {error}"))?;
-            check(address, plan.is_insecure())?;
+            check(address, plan.may_be_reached(*door))?;
         }
     }
     Ok(listeners)
 }
 
 /// Hands them to a server.
-pub(super) fn add(builder: ServerBuilder, listeners: Vec<Listener>) -> ServerBuilder {
-    listeners.into_iter().fold(builder, |builder, listener| match listener {
-        Listener::Tcp(socket, false) => builder.listener(socket),
-        Listener::Tcp(socket, true) => builder.listener_admin(socket),
-        Listener::Unix(socket) => builder.listener_unix(socket),
-        Listener::UnixPath(path) => builder.listen_unix(path),
+///
+/// # Errors
+/// When it is not said how to speak TLS.
+pub(super) fn add(builder: ServerBuilder, listeners: Vec<Listener>, plan: &Plan) -> Result<ServerBuilder, String> {
+    listeners.into_iter().try_fold(builder, |builder, listener| {
+        Ok(match listener {
+            Listener::Tcp(socket, Door::Plain) => builder.listener(socket),
+            Listener::Tcp(socket, Door::Admin) => builder.listener_admin(socket),
+            Listener::Tcp(socket, Door::Tls) => builder.listener_tls(socket, plan.tls()?),
+            Listener::Unix(socket) => builder.listener_unix(socket),
+            Listener::UnixPath(path) => builder.listen_unix(path),
+        })
     })
 }
 
@@ -62,7 +69,7 @@ fn given() -> Result<Vec<Listener>, String> {
     let mut listeners = Vec::new();
     for i in 0..given.len() {
         if let Ok(Some(socket)) = given.take_tcp_listener(i) {
-            listeners.push(Listener::Tcp(socket, false));
+            listeners.push(Listener::Tcp(socket, Door::Plain));
         } else if let Ok(Some(socket)) = given.take_unix_listener(i) {
             listeners.push(Listener::Unix(socket));
         } else {
@@ -76,25 +83,26 @@ fn given() -> Result<Vec<Listener>, String> {
 ///
 /// # Errors
 /// What cannot be listened on, and why.
-pub(super) fn bind_tcp(place: &Place, is_insecure: bool) -> Result<Vec<TcpListener>, String> {
+pub(super) fn bind_tcp(place: &Place, may_be_reached: bool) -> Result<Vec<TcpListener>, String> {
     let Place::Tcp(host, Some(port)) = place else { return Err("an address of TCP with a port is wanted".to_owned()) };
     let resolved = (host.as_str(), *port).to_socket_addrs();
     let addresses = resolved.map_err(|error| format!("cannot listen on {host}: {error}"))?;
     let mut sockets = Vec::new();
     for address in addresses {
-        check(address, is_insecure)?;
+        check(address, may_be_reached)?;
         sockets.push(TcpListener::bind(address).map_err(|error| told(address, &error))?);
     }
     Ok(sockets)
 }
 
-fn check(address: SocketAddr, is_insecure: bool) -> Result<(), String> {
-    if address.ip().is_loopback() || is_insecure {
+fn check(address: SocketAddr, may_be_reached: bool) -> Result<(), String> {
+    if address.ip().is_loopback() || may_be_reached {
         return Ok(());
     }
     Err(format!(
         "{address} can be reached from other machines, and there are no passwords: anyone there could submit and take jobs. \
-         Listen on 127.0.0.1, or say --insecure if the network is trusted"
+         Listen on 127.0.0.1; or ask for certificates (--tls-listen with --tls-client-ca); or say who may come (--allow \
+         10.0.0.0/8), or --insecure if the network is trusted"
     ))
 }
 

@@ -133,6 +133,7 @@ impl Scribe {
             ServerEvent::Connected { peer } => debug!(peer, "connected"),
             ServerEvent::Disconnected { peer } => trace!(peer, "disconnected"),
             ServerEvent::TurnedAway { peer, why } => warn!(peer, why, "turned away"),
+            ServerEvent::Insecure { peer, why } => info!(peer, why, "no secure connection"),
             ServerEvent::Error { peer, code, text } => {
                 let (code, text) = (shown(code.as_bytes()), shown(text.as_bytes()));
                 info!(peer, code, text, "error");

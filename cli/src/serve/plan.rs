@@ -5,7 +5,7 @@ use crate::args::serve::{
 };
 use crate::config::Config;
 use crate::serve::units::{Place, Size, Time};
-use layshaft::gearman::{Compat as With, FunctionSettings, OnLoss, Server, ServerBuilder};
+use layshaft::gearman::{Compat as With, FunctionSettings, OnLoss, Server, ServerBuilder, Tls};
 use layshaft::{Engine, Overflow as On};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -15,6 +15,15 @@ pub(super) const PORT: u16 = 4730;
 /// Of a server without other settings.
 const DRAIN: Duration = Duration::from_secs(30);
 const DEADLINE: Duration = Duration::from_secs(60);
+
+/// What is spoken on an address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Door {
+    Plain,
+    /// And everybody may change things.
+    Admin,
+    Tls,
+}
 
 /// All settings.
 pub(crate) struct Plan {
@@ -40,10 +49,12 @@ impl Plan {
         }
         let functions = config.functions().map(|(name, own)| (name.to_owned(), own.clone())).collect();
         let mut server = options.server.clone().over(&config.server);
-        for path in [&mut server.pidfile, &mut server.log_file].into_iter().flatten() {
+        let files = [&mut server.tls_cert, &mut server.tls_key, &mut server.tls_client_ca];
+        for path in files.into_iter().chain([&mut server.pidfile, &mut server.log_file]).flatten() {
             *path = base.join(&*path);
         }
-        let places = [&mut server.listen, &mut server.admin_listen].into_iter().flatten().flatten();
+        let places =
+            [&mut server.listen, &mut server.admin_listen, &mut server.tls_listen].into_iter().flatten().flatten();
         for place in places.chain(server.metrics.as_mut()) {
             if let Place::Unix(path) = place {
                 *path = base.join(&*path);
@@ -90,6 +101,7 @@ impl Plan {
         if let Some(host) = &server.handle_host {
             builder = builder.host(host);
         }
+        builder = builder.allow(server.allow.iter().flatten().map(|allowed| allowed.0));
         builder.allow_shutdown(server.allow_shutdown.unwrap_or(false))
     }
 
@@ -99,22 +111,41 @@ impl Plan {
     }
 
     /// Where to listen: `None` is not said.
-    pub(crate) fn places(&self) -> Option<Vec<(Place, bool)>> {
-        let ServerOptions { listen, admin_listen, port, .. } = &self.server;
+    pub(crate) fn places(&self) -> Option<Vec<(Place, Door)>> {
+        let ServerOptions { listen, admin_listen, tls_listen, port, .. } = &self.server;
         let port = port.unwrap_or(PORT);
-        if listen.is_none() && admin_listen.is_none() {
+        if listen.is_none() && admin_listen.is_none() && tls_listen.is_none() {
             return None;
         }
-        let of = |places: &Option<Vec<Place>>, is_admin| {
+        let of = |places: &Option<Vec<Place>>, door| {
             let places = places.iter().flatten();
-            places.map(move |place| (with_port(place, port), is_admin)).collect::<Vec<_>>()
+            places.map(move |place| (with_port(place, port), door)).collect::<Vec<_>>()
         };
-        Some([of(listen, false), of(admin_listen, true)].concat())
+        Some([of(listen, Door::Plain), of(admin_listen, Door::Admin), of(tls_listen, Door::Tls)].concat())
     }
 
     /// Where to listen when it is not said.
     pub(crate) fn default_place(&self) -> Place {
         Place::Tcp(ADDRESS.to_owned(), Some(self.server.port.unwrap_or(PORT)))
+    }
+
+    /// How TLS is spoken, where it is.
+    ///
+    /// # Errors
+    /// When it is not said with which certificate.
+    pub(crate) fn tls(&self) -> Result<Tls, String> {
+        let ServerOptions { tls_cert: Some(cert), tls_key: Some(key), tls_client_ca, .. } = &self.server else {
+            return Err("TLS needs a certificate and its key: --tls-cert FILE --tls-key FILE".to_owned());
+        };
+        let tls = Tls::files(cert, key);
+        Ok(tls_client_ca.iter().fold(tls, Tls::client_ca_file))
+    }
+
+    /// Whether an address may be reached from other machines.
+    pub(crate) fn may_be_reached(&self, door: Door) -> bool {
+        let has_certificates = door == Door::Tls && self.server.tls_client_ca.is_some();
+        let has_list = self.server.allow.as_ref().is_some_and(|networks| !networks.is_empty());
+        self.is_insecure() || has_certificates || has_list
     }
 
     /// Where metrics are told: there is no port that everybody expects.
@@ -157,6 +188,10 @@ impl Plan {
         let differs = [
             ("listen", a.listen != b.listen),
             ("admin_listen", a.admin_listen != b.admin_listen),
+            ("tls_listen", a.tls_listen != b.tls_listen),
+            ("tls_cert", a.tls_cert != b.tls_cert),
+            ("tls_key", a.tls_key != b.tls_key),
+            ("tls_client_ca", a.tls_client_ca != b.tls_client_ca),
             ("port", a.port != b.port),
             ("backlog", a.backlog != b.backlog),
             ("accept", a.accept != b.accept),

@@ -9,6 +9,7 @@ use sd_notify::NotifyState;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals as Caught;
 use std::ffi::c_int;
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
@@ -98,6 +99,7 @@ impl Control {
     fn reload(&mut self) {
         let _ = NotifyState::monotonic_usec_now().and_then(|now| sd_notify::notify(&[NotifyState::Reloading, now]));
         let changed = Plan::new(&self.options, &self.base).and_then(|plan| {
+            self.server.reload_tls().map_err(|error| io::Error::from(error).to_string())?;
             self.log.change(plan.server.log_level, plan.log_file())?;
             Ok(plan)
         });
@@ -108,7 +110,7 @@ impl Control {
                 }
                 self.server.reconfigure(plan.builder(&self.engine));
                 self.plan.follow(plan);
-                info!("configuration and log are as in their files");
+                info!("configuration, certificates and log are as in their files");
             }
             Err(why) => error!("nothing is changed: {}", why.replace('\n', "; ")),
         }

@@ -1,6 +1,7 @@
 //! Values of settings, which are written alike on the command line, in the environment and in the configuration file.
 
 use crate::remote::time;
+use layshaft::gearman::{Network, NetworkError};
 use serde::de::{Deserialize, Deserializer, Error, Visitor};
 use std::fmt;
 use std::marker::PhantomData;
@@ -24,6 +25,10 @@ pub(crate) struct Size(pub(crate) usize);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Count(pub(crate) usize);
 
+/// Where peers may come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Allowed(pub(crate) Network);
+
 /// Where to listen.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Place {
@@ -37,6 +42,14 @@ impl FromStr for Time {
 
     fn from_str(text: &str) -> Result<Self, String> {
         time::duration(text).map(Time)
+    }
+}
+
+impl FromStr for Allowed {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        text.parse().map(Allowed).map_err(|error: NetworkError| error.to_string())
     }
 }
 
@@ -145,7 +158,7 @@ macro_rules! either {
         })*
     };
 }
-either!(Time Limit Size Count Place);
+either!(Time Limit Size Count Place Allowed);
 
 #[cfg(test)]
 mod tests {

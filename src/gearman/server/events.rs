@@ -26,6 +26,13 @@ pub enum ServerEvent {
         /// What it was told.
         why: String,
     },
+    /// A peer spoke no TLS where it is needed, or there is no trust between it and the server.
+    Insecure {
+        /// Where it comes from.
+        peer: String,
+        /// What is wrong.
+        why: String,
+    },
     /// A peer was sent an ERROR packet.
     Error {
         /// Where it comes from.
@@ -120,6 +127,18 @@ impl Table {
 
     fn peer(&self, conn: ConnKey) -> String {
         self.conns.get(conn).map_or("-", |conn| &conn.peer).to_owned()
+    }
+
+    /// There will be no secure connection, or no more.
+    pub(super) fn note_insecure(&mut self, conn: ConnKey, why: &dyn std::fmt::Display) {
+        self.counters.tls_failed += 1;
+        self.note(|table| ServerEvent::Insecure { peer: table.peer(conn), why: why.to_string() });
+    }
+
+    /// A peer speaks without TLS where it is needed.
+    pub(super) fn note_plain(&mut self, conn: ConnKey) {
+        self.counters.tls_missing += 1;
+        self.note(|table| ServerEvent::Insecure { peer: table.peer(conn), why: "it speaks no TLS".to_owned() });
     }
 
     pub(super) fn note_slow(&mut self, conn: ConnKey) {

@@ -41,14 +41,14 @@ impl Shard {
                 true
             }
             Some(Shake::NotTls(first)) => {
-                self.hub.with(self.index, |table| table.counters.tls_missing += 1);
+                self.hub.with(self.index, |table| table.note_plain(stream.conn));
                 // What does not fit is not worth waiting for.
                 let _ = stream.socket.socket.write(&plain_refusal(first));
                 self.part(key);
                 false
             }
             Some(Shake::Failed(error)) => {
-                self.hub.with(self.index, |table| table.counters.tls_failed += 1);
+                self.hub.with(self.index, |table| table.note_insecure(stream.conn, &error));
                 // It has gone, or it is to be told why.
                 if error.kind() == io::ErrorKind::InvalidData {
                     self.part(key)
@@ -66,15 +66,6 @@ impl Shard {
             stream.handshake = None;
             stream.is_closing = true;
             self.write(key);
-        }
-    }
-
-    /// Counts the handshakes among connections whose time is up.
-    pub(super) fn count_late(&self, late: &[StreamKey], now: Instant) {
-        let is_shaking = |stream: &Stream| stream.is_handshake_late(now);
-        let count = late.iter().filter(|key| self.streams.get(**key).is_some_and(is_shaking)).count();
-        if count > 0 {
-            self.hub.with(self.index, |table| table.counters.tls_failed += count as u64);
         }
     }
 }

@@ -296,7 +296,10 @@ impl Shard {
             }
             Fate::Broken => self.close(key),
             Fate::Insecure => {
-                hub.with(index, |table| table.counters.tls_failed += 1);
+                let conn = stream.conn;
+                hub.with(index, |table| {
+                    table.note_insecure(conn, &"it breaks the rules of TLS, or does not trust the server")
+                });
                 self.part(key);
             }
         }
@@ -371,11 +374,13 @@ impl Shard {
         let over = |stream: &Stream| stream.is_over_deadline(now, &settings);
         let late: Vec<StreamKey> =
             self.watched.iter().copied().filter(|key| self.streams.get(*key).is_none_or(over)).collect();
-        self.count_late(&late, now);
         for key in late {
             self.watched.remove(&key);
             if let Some(stream) = self.streams.get(key).filter(|stream| !stream.is_closing) {
-                self.hub.with(self.index, |table| table.note_slow(stream.conn));
+                self.hub.with(self.index, |table| match stream.is_handshake_late(now) {
+                    true => table.note_insecure(stream.conn, &"the handshake takes too long"),
+                    false => table.note_slow(stream.conn),
+                });
             }
             self.close(key);
         }
