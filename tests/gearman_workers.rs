@@ -234,6 +234,21 @@ fn gs_33_a_job_whose_time_is_up_can_be_queued_again() {
     client.expect_nothing();
 }
 
+/// What becomes of a job whose time is up has nothing to do with what becomes of one whose worker is gone.
+#[test]
+fn gs_33_gs_50_time_and_loss_are_two_settings() {
+    let server = server_with(|builder| builder.on_worker_lost(OnLoss::Fail).on_timeout(OnLoss::Requeue));
+    let (mut client, mut worker) = (Peer::new(&server), worker_with_limit(&server, "100"));
+    let handle = client.submit(Kind::SubmitJob, "f", b"", b"");
+    worker.grab();
+    let mut other = Peer::worker(&server, &["f"]);
+    other.send(Kind::PreSleep, &[]);
+    other.expect(Kind::Noop);
+    assert_eq!(other.grab().0, handle);
+    drop(other);
+    client.expect_packet(Kind::WorkFail, &[&handle]);
+}
+
 #[test]
 fn gs_33_limits_that_are_none() {
     let server = server();

@@ -54,7 +54,8 @@ impl Table {
         in_hand.sort_unstable_by_key(|run| std::cmp::Reverse(self.runs[*run].turn));
         for run in in_hand {
             self.note_loss(run, false);
-            self.lose(run);
+            let what = self.functions[self.jobs[self.runs[run].job].function].rules.on_loss;
+            self.lose(run, what);
         }
     }
 

@@ -234,14 +234,14 @@ impl Table {
     }
 
     /// A job's attempt has come to nothing: it is queued again, before others of its priority, or ends.
-    pub(super) fn lose(&mut self, run: RunKey) {
+    pub(super) fn lose(&mut self, run: RunKey, what: OnLoss) {
         let Some(run) = self.take_back(run) else { return };
         let key = run.job;
         let job = &mut self.jobs[key];
         job.since = self.clock;
         let entry = &mut self.functions[job.function];
         let is_spent = entry.rules.job_retries.is_some_and(|most| u32::from(job.attempts) >= most);
-        if entry.rules.on_loss == OnLoss::Fail || is_spent || job.is_abandoned() {
+        if what == OnLoss::Fail || is_spent || job.is_abandoned() {
             job.state = State::Buried;
             spend(run);
             self.end(key, End::Fail);
@@ -586,7 +586,7 @@ impl Table {
         entry.timed_out += 1;
         match entry.rules.on_timeout {
             OnLoss::Fail => self.finish(run, End::Fail),
-            OnLoss::Requeue => self.lose(run),
+            OnLoss::Requeue => self.lose(run, OnLoss::Requeue),
         }
     }
 }
