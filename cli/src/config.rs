@@ -27,12 +27,12 @@ pub(crate) struct Config {
 }
 
 impl Config {
-    /// Reads a file.
+    /// Reads a file; `named` is how it was called.
     ///
     /// # Errors
     /// What is wrong, with its place.
-    pub(crate) fn read(path: &Path) -> Result<Config, String> {
-        let shown = crate::name::spelled(path.as_os_str());
+    pub(crate) fn read(path: &Path, named: &Path) -> Result<Config, String> {
+        let shown = crate::name::spelled(named.as_os_str());
         let cannot = |error: io::Error| format!("cannot read {shown}: {error}");
         let file = File::open(path).map_err(cannot)?;
         let about = file.metadata().map_err(cannot)?;
@@ -97,7 +97,7 @@ fn plain(message: &str) -> String {
 /// Runs the command `config`; its exit code.
 pub(crate) fn run(options: &Asked) -> u8 {
     let ConfigWhat::Check { file } = &options.what;
-    match Config::read(file) {
+    match Config::read(file, file) {
         Ok(_) => {
             // Who does not listen has the exit code.
             let _ = writeln!(io::stdout(), "{}: nothing is wrong", crate::name::spelled(file.as_os_str()));

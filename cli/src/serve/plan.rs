@@ -40,7 +40,7 @@ impl Plan {
     /// What is wrong with the file.
     pub(crate) fn new(options: &Serve, base: &Path) -> Result<Plan, String> {
         let config = match &options.config {
-            Some(path) => Config::read(&base.join(path))?,
+            Some(path) => Config::read(&base.join(path), path)?,
             None => Config::default(),
         };
         let mut asked = options.jobs.clone();
