@@ -5,7 +5,9 @@ use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, wa
 use std::io;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
+use std::thread;
 
 /// Children that were not reaped. A number in it belongs to its process, dead or alive: the kernel gives it to no other
 /// before the reaping, and that happens under the lock.
@@ -14,6 +16,8 @@ pub(crate) struct Children {
     /// Written only by who kills, who so waits for the starts that are under way.
     are_over: RwLock<bool>,
     running: Mutex<Vec<Pid>>,
+    /// The process ends at once: nobody is to tell of what was killed.
+    are_left: AtomicBool,
 }
 
 impl Children {
@@ -21,6 +25,8 @@ impl Children {
     pub(crate) fn spawn(&self, command: &mut Command) -> io::Result<Child> {
         let are_over = self.are_over.read().unwrap_or_else(PoisonError::into_inner);
         if *are_over {
+            drop(are_over);
+            self.hold_if_left();
             return Err(io::Error::other("the run is over"));
         }
         let child = command.process_group(0).spawn()?;
@@ -33,6 +39,7 @@ impl Children {
         let pid = Pid::from_child(child);
         // Leaves it to be reaped, so that the lock is not held while it runs.
         retry_on_intr(|| waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT))?;
+        self.hold_if_left();
         let mut running = self.running();
         running.retain(|other| *other != pid);
         child.wait()
@@ -44,6 +51,20 @@ impl Children {
         for child in self.running().iter() {
             // One that has ended, with all its group, needs no killing.
             let _ = kill_process_group(*child, Signal::KILL);
+        }
+    }
+
+    /// The same for a process that ends right after it: whoever waits for a child, or wants to start one, waits for that end.
+    pub(crate) fn leave(&self) {
+        // Ordering: SeqCst, before any of them is killed: who sees its end sees this.
+        self.are_left.store(true, Ordering::SeqCst);
+        self.kill();
+    }
+
+    fn hold_if_left(&self) {
+        // Ordering: SeqCst, after the end of a child; pairs with `leave`.
+        while self.are_left.load(Ordering::SeqCst) {
+            thread::park();
         }
     }
 

@@ -52,7 +52,7 @@ pub(crate) fn watch(ask: impl Fn() + Send + 'static, children: Arc<Children>) ->
     thread::Builder::new().name("signals".to_owned()).spawn(move || {
         for signal in signals.forever() {
             if signal == SIGQUIT || !asked.wish(signal) {
-                children.kill();
+                children.leave();
                 low_level::exit(EXIT_SIGNAL + signal);
             }
             ask();
