@@ -132,6 +132,8 @@ fn a_job_whose_time_is_up_fails_and_its_late_result_is_told() {
     };
     let (told, events) = channel();
     let builder = worker_of(&engine, &server).function("f", body).function_timeout("f", SOON);
+    // Another one, that has no limit, shows that the worker goes on.
+    let builder = builder.function("echo", echo);
     let worker = Beside::run(builder.on_event(move |event| {
         if let Event::Refused { error, .. } = event {
             told.send(error.to_string()).unwrap();
@@ -140,7 +142,7 @@ fn a_job_whose_time_is_up_fails_and_its_late_result_is_told() {
     let client = client(&server);
     assert!(matches!(client.call("f", "wait"), Err(ClientError::Failed)));
     gate.open();
-    assert_eq!(client.job("f", "x").timeout(Duration::MAX).submit().unwrap().wait().unwrap(), b"x");
+    assert_eq!(client.job("echo", "x").timeout(Duration::MAX).submit().unwrap().wait().unwrap(), b"x");
     drop(events);
     worker.stop();
 }
