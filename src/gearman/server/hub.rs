@@ -101,14 +101,14 @@ impl Hub {
     }
 
     pub(super) fn phase(&self) -> u8 {
-        // Ordering: Acquire, pairs with the Release in `set_phase`.
-        self.phase.load(Ordering::Acquire)
+        // Ordering: Relaxed, it is all that is told.
+        self.phase.load(Ordering::Relaxed)
     }
 
     /// Moves on; not back.
     pub(super) fn set_phase(&self, phase: u8) {
-        // Ordering: Release, pairs with the Acquire in `phase`.
-        self.phase.fetch_max(phase, Ordering::Release);
+        // Ordering: Relaxed, as above; those who wait are woken.
+        self.phase.fetch_max(phase, Ordering::Relaxed);
         (0..self.shards.len()).for_each(|shard| self.wake(shard));
     }
 }
