@@ -18,6 +18,8 @@
 //! | `handshake` | connections with TLS, until they are secure |
 //! | `hub` | what threads share: the table behind one lock, and how to wake each other |
 //! | `table`, `functions`, `job`, `conn`, `timers` | jobs, functions and connections, without I/O |
+//! | `slots`, `keys` | a table that grows without moving, and names of its entries |
+//! | `settings` | what can be set, and the two ancestors' defaults |
 //! | `peers` | connections that come and go |
 //! | `rules` | what holds for the jobs of each function |
 //! | `listening` | what is listened on |
