@@ -133,8 +133,9 @@ impl<A: Send + 'static, R: Send + 'static> Function<A, R> {
         self.core.name()
     }
 
-    /// Jobs that are queued: not started, and not cancelled. Exact when nothing is submitted or started meanwhile. Jobs
-    /// submitted from inside jobs are in the workers' deques and do not count.
+    /// Jobs that are queued: not started, and not cancelled. Exact when nothing is submitted, started or taken out meanwhile;
+    /// what is cancelled or too late is taken out by submits that want its room, and by the engine's clock. Jobs submitted from
+    /// inside jobs are in the workers' deques and do not count.
     pub fn queued(&self) -> usize {
         self.core.count_queued()
     }
