@@ -148,7 +148,7 @@ fn gs_19_a_connection_is_a_line_at_debug_and_none_at_warn() {
 
 /// Flags of both ancestors, and ours.
 const FLAGS: &str = "--port -p, --listen -L, --accept --wakeup --wakeup-delay --daemonize --daemon -d, --pidfile --pid-file -P, \
-    --notify-pid --notifypid -n, --version -V, --help --job-retries -j, --threads -t, --worker-wakeup -w, --log-file -l, --verbose \
+    --notify-pid --notifypid -n, --version -V, --help --job-retries -j, --threads -t, --busy-poll --worker-wakeup -w, --log-file -l, --verbose \
     --backlog -b, --file-descriptors -f, --user -u, --round-robin -R, --config --function --compat --admin-listen --insecure \
     --metrics --wake-order --handle-host --allow-shutdown --drain --max-packet --max-job-bytes --max-connections \
     --max-connections-per-peer --message-deadline --write-stall --log-level --log-format --max-queue --overflow --run-timeout \

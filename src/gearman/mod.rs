@@ -20,6 +20,7 @@ mod server;
 pub mod text;
 #[cfg_attr(not(feature = "tls"), path = "tls/without.rs")]
 mod tls;
+mod waiting;
 pub mod worker;
 
 pub use address::{Address, AddressError, PORT};

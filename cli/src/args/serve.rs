@@ -142,6 +142,10 @@ pub(crate) struct ServerOptions {
     #[arg(long, short, value_name = "N", env = "LAYSHAFT_SERVE_THREADS", hide_env = true)]
     pub(crate) threads: Option<u16>,
 
+    /// How long a thread looks for something to do before it blocks, while that pays; 0 for never [default: 100us]
+    #[arg(long, value_name = "TIME", env = "LAYSHAFT_SERVE_BUSY_POLL", hide_env = true)]
+    pub(crate) busy_poll: Option<Time>,
+
     /// The host in the names of jobs [default: the machine's name]
     #[arg(long, value_name = "NAME", env = "LAYSHAFT_SERVE_HANDLE_HOST", hide_env = true)]
     pub(crate) handle_host: Option<String>,
@@ -351,7 +355,7 @@ macro_rules! over {
         }
     };
 }
-over!(ServerOptions: listen admin_listen tls_listen tls_cert tls_key tls_client_ca allow port insecure backlog accept metrics function wake_order compat threads handle_host allow_shutdown drain
+over!(ServerOptions: listen admin_listen tls_listen tls_cert tls_key tls_client_ca allow port insecure backlog accept metrics function wake_order compat threads busy_poll handle_host allow_shutdown drain
     max_packet max_job_bytes max_connections max_connections_per_peer message_deadline write_stall file_descriptors pidfile log_file
     log_level log_format);
 over!(JobOptions: wakeup wakeup_delay max_queue overflow job_retries run_timeout on_timeout on_worker_lost high_order on_abandon);

@@ -6,17 +6,18 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct When(pub(crate) SystemTime);
 
-/// Reads `500ms`, `90s`, `5m`, `2h`, `1d`, or seconds.
+/// Reads `100us`, `500ms`, `90s`, `5m`, `2h`, `1d`, or seconds.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let unit_at = text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len());
     let (number, unit) = text.split_at(unit_at);
     let seconds = match unit {
+        "us" => 1e-6,
         "ms" => 1e-3,
         "" | "s" => 1.0,
         "m" => 60.0,
         "h" => 3600.0,
         "d" => 86400.0,
-        _ => return Err(format!("the unit {unit:?} is none of ms, s, m, h, d")),
+        _ => return Err(format!("the unit {unit:?} is none of us, ms, s, m, h, d")),
     };
     let number: f64 = number.parse().map_err(|_| "no duration such as 500ms, 90s, 5m, 2h or 1d".to_owned())?;
     Duration::try_from_secs_f64(number * seconds).map_err(|error| error.to_string())

@@ -65,7 +65,7 @@ impl Plan {
 
     /// A builder with all that is set, but for what is listened on.
     pub(crate) fn builder(&self, engine: &Engine) -> ServerBuilder {
-        let ServerOptions { compat, accept, threads, backlog, wake_order, .. } = &self.server;
+        let ServerOptions { compat, accept, threads, backlog, wake_order, busy_poll, .. } = &self.server;
         let mut builder = Server::builder(engine);
         builder = compat.iter().fold(builder, |builder, compat| {
             builder.compat(match compat {
@@ -76,6 +76,7 @@ impl Plan {
         builder = threads.iter().fold(builder, |builder, threads| builder.threads(usize::from(*threads).max(1)));
         builder = backlog.iter().fold(builder, |builder, backlog| builder.backlog(*backlog));
         builder = accept.iter().fold(builder, |builder, batch| builder.accept_batch((*batch).max(1)));
+        builder = busy_poll.iter().fold(builder, |builder, most| builder.busy_poll(most.0));
         builder = wake_order.iter().fold(builder, |builder, order| builder.wake_busy_first(*order == WakeOrder::Busy));
         let functions = self.functions.iter().map(|(name, own)| (name, settings(own)));
         builder = functions.fold(self.jobs_of(builder), |builder, (name, own)| builder.function(name, own));

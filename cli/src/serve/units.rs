@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-/// A time: `500ms`, `90s`, `5m`, or seconds.
+/// A time: `100us`, `500ms`, `90s`, `5m`, or seconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Time(pub(crate) Duration);
 

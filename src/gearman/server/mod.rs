@@ -265,6 +265,14 @@ impl Builder {
         self
     }
 
+    /// How long a thread of the server looks for something to do before it blocks, at most. It looks for as long as that has paid
+    /// lately, and an idle server does not look: this saves the time of being woken, for CPU time while there is traffic.
+    /// Default: 100 us. Zero: it blocks at once.
+    pub fn busy_poll(mut self, most: Duration) -> Self {
+        self.settings.busy_poll = most;
+        self
+    }
+
     /// How long a message may take from its first byte to its last, and how long a peer may read nothing though there is
     /// something for it. Default: 60 s each.
     pub fn deadlines(mut self, message: Duration, write_stall: Duration) -> Self {

@@ -60,6 +60,8 @@ pub(super) struct Settings {
     /// Bytes that wait for a connection to read them.
     pub(super) output_bytes: usize,
     pub(super) accept_batch: usize,
+    /// How long a thread looks for events before it blocks, at most.
+    pub(super) busy_poll: Duration,
 }
 
 impl Default for Settings {
@@ -86,6 +88,7 @@ impl Default for Settings {
             write_stall: Duration::from_secs(60),
             output_bytes: 256 << 20,
             accept_batch: 64,
+            busy_poll: Duration::from_micros(100),
         }
     }
 }

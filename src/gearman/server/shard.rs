@@ -11,6 +11,7 @@ use super::socket::{Listener, Socket};
 use super::stream::{Calls, Fate, Stream};
 use crate::gearman::secured::Secured;
 use crate::gearman::tls::Acceptor;
+use crate::gearman::waiting::Waiting;
 use mio::{Events, Poll, Token};
 use slotmap::{Key, KeyData, SlotMap, new_key_type};
 use std::collections::HashSet;
@@ -102,13 +103,14 @@ impl Shard {
     /// Serves until the server ends.
     pub(super) fn run(mut self) {
         let mut events = Events::with_capacity(EVENTS);
+        let mut waiting = Waiting::new(self.hub.with(self.index, |table| table.settings.busy_poll));
         for (i, door) in self.doors.iter_mut().enumerate() {
             let registered = door.listener.register(self.poll.registry(), Token(1 + i));
             debug_assert!(registered.is_ok(), "{registered:?}");
         }
         while self.hub.phase() != ENDED {
             let timeout = self.timeout(Instant::now());
-            match self.poll.poll(&mut events, timeout) {
+            match waiting.wait(&mut self.poll, &mut events, timeout) {
                 Err(error) if error.kind() != io::ErrorKind::Interrupted => {
                     debug_assert!(false, "{error}");
                 }
