@@ -34,6 +34,9 @@ pub(super) mod code {
     pub(crate) const QUEUE_FULL: &str = "queue_full";
 }
 
+/// So many jobs are looked through for a number before it is made a key.
+const FEW: usize = 8;
+
 /// How a job is submitted.
 struct Submit<'a> {
     function: &'a [u8],
@@ -364,8 +367,9 @@ impl Table {
             }
             return self.send(from, Kind::NoJob, &[]);
         };
-        self.assign(from, key, pulled, now);
-        let handle = self.handle(key);
+        let number = self.handles.permute(key.number());
+        self.assign(from, key, number, pulled, now);
+        let handle = self.handles.handle(number);
         let Table { conns, jobs, functions, dirty, .. } = self;
         let job = &jobs[key];
         let (handle, name) = (handle.as_bytes(), &functions[job.function].name[..]);
@@ -383,8 +387,12 @@ impl Table {
         let handle = packet.arg(0);
         // Some libraries send the NUL that ends their string.
         let handle = handle.strip_suffix(b"\0").unwrap_or(handle);
-        let key = self.handles.key(handle).map(JobKey::from_number);
-        if let Some(key) = key {
+        let number = self.handles.number(handle);
+        if let Some(number) = number {
+            if let Some(found) = self.found_in_hand(from, number) {
+                return Some(found);
+            }
+            let key = JobKey::from_number(self.handles.restore(number));
             if let Some(State::Running(run)) = self.jobs.get(key).map(|job| job.state)
                 && self.runs[run].conn == from
             {
@@ -399,6 +407,15 @@ impl Table {
         let text = format!("the job \"{}\" is not in this connection's hands", shown.escape_ascii());
         self.send_error(from, code::NOT_WORKER, &text);
         None
+    }
+
+    /// A job that a worker speaks of, where that is one of few: most workers have one or some in their hands.
+    fn found_in_hand(&self, from: ConnKey, number: u64) -> Option<(JobKey, RunKey)> {
+        let in_hand = &self.conns.get(from)?.worker.as_ref()?.in_hand;
+        in_hand.iter().take(FEW).find_map(|key| {
+            let run = &self.runs[*key];
+            (run.number == number).then_some((run.job, *key))
+        })
     }
 
     fn work_complete(&mut self, from: ConnKey, packet: &Packet<'_>) {

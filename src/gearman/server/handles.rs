@@ -5,7 +5,6 @@
 //! is no table of handles, and those of an earlier start mean nothing.
 
 use std::hash::{BuildHasher, RandomState};
-use std::io::Write;
 
 /// Bytes of a handle at most; with the NUL that ends it in some packets 64.
 const MOST: usize = 63;
@@ -48,27 +47,52 @@ impl Handles {
 
     /// The handle of a key.
     pub(super) fn name(&self, key: u64) -> Handle {
-        let mut handle = Handle { bytes: [0; MOST], len: 0 };
-        let mut rest = &mut handle.bytes[..];
-        let written = rest.write_all(&self.prefix).and_then(|()| write!(rest, "{}", self.permute(key)));
-        written.expect("there is room for both");
-        handle.len = (MOST - rest.len()) as u8;
-        handle
+        self.handle(self.permute(key))
+    }
+
+    /// The handle with this number.
+    pub(super) fn handle(&self, mut number: u64) -> Handle {
+        let mut digits = [0; DIGITS];
+        let mut first = DIGITS;
+        loop {
+            first -= 1;
+            digits[first] = b'0' + (number % 10) as u8;
+            number /= 10;
+            if number == 0 {
+                break;
+            }
+        }
+        let (prefix, digits) = (&self.prefix[..], &digits[first..]);
+        let len = prefix.len() + digits.len();
+        let mut bytes = [0; MOST];
+        bytes[..prefix.len()].copy_from_slice(prefix);
+        bytes[prefix.len()..len].copy_from_slice(digits);
+        Handle { bytes, len: len as u8 }
+    }
+
+    /// The number in a handle: of exactly these bytes.
+    pub(super) fn number(&self, handle: &[u8]) -> Option<u64> {
+        let digits = handle.strip_prefix(&self.prefix[..])?;
+        if digits.is_empty() || (digits[0] == b'0' && digits.len() > 1) {
+            return None;
+        }
+        digits.iter().try_fold(0_u64, |number, digit| {
+            let digit = digit.wrapping_sub(b'0');
+            if digit > 9 { None } else { number.checked_mul(10)?.checked_add(u64::from(digit)) }
+        })
     }
 
     /// The key of a handle: of exactly these bytes.
     pub(super) fn key(&self, handle: &[u8]) -> Option<u64> {
-        let digits = handle.strip_prefix(&self.prefix[..])?;
-        let is_number = digits.iter().all(u8::is_ascii_digit) && (digits == b"0" || !digits.starts_with(b"0"));
-        let number = std::str::from_utf8(digits).ok().filter(|_| is_number)?.parse().ok()?;
-        Some(self.restore(number))
+        Some(self.restore(self.number(handle)?))
     }
 
     fn round(&self, round: usize, half: u32) -> u32 {
         self.keys[round].hash_one(half) as u32
     }
 
-    fn permute(&self, key: u64) -> u64 {
+    /// The number of a key.
+    pub(super) fn permute(&self, key: u64) -> u64 {
         let (mut left, mut right) = ((key >> 32) as u32, key as u32);
         for round in 0..ROUNDS {
             (left, right) = (right, left ^ self.round(round, right));
@@ -76,7 +100,8 @@ impl Handles {
         u64::from(left) << 32 | u64::from(right)
     }
 
-    fn restore(&self, number: u64) -> u64 {
+    /// The key of a number.
+    pub(super) fn restore(&self, number: u64) -> u64 {
         let (mut left, mut right) = ((number >> 32) as u32, number as u32);
         for round in (0..ROUNDS).rev() {
             (left, right) = (right ^ self.round(round, left), left);
@@ -130,5 +155,10 @@ mod tests {
             assert_eq!(handles.key(&wrong), None, "{}", wrong.escape_ascii());
         }
         assert_eq!(handles.key(b"H:box:01"), None);
+        assert_eq!(handles.number(b"H:box:0"), Some(0));
+        assert_eq!(handles.handle(0).as_bytes(), b"H:box:0");
+        assert_eq!(handles.handle(u64::MAX).as_bytes(), b"H:box:18446744073709551615");
+        assert_eq!(handles.number(b"H:box:18446744073709551615"), Some(u64::MAX));
+        assert_eq!(handles.number(b"H:box:18446744073709551616"), None, "it is too large");
     }
 }

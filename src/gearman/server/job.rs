@@ -75,6 +75,8 @@ pub(super) struct Run {
     pub(super) job: super::keys::JobKey,
     pub(super) conn: ConnKey,
     pub(super) pulled: Pulled<Ticket, ()>,
+    /// The number in its handle.
+    pub(super) number: u64,
     /// The how manieth hand-out it is.
     pub(super) turn: u64,
     /// Where it is in its connection's list.

@@ -191,7 +191,14 @@ impl Table {
     }
 
     /// Gives a job that was taken from the queue to a worker.
-    pub(super) fn assign(&mut self, conn: ConnKey, key: JobKey, pulled: crate::Pulled<Ticket, ()>, now: Instant) {
+    pub(super) fn assign(
+        &mut self,
+        conn: ConnKey,
+        key: JobKey,
+        number: u64,
+        pulled: crate::Pulled<Ticket, ()>,
+        now: Instant,
+    ) {
         let job = &mut self.jobs[key];
         let entry = &mut self.functions[job.function];
         entry.queued[index(job.priority)] -= 1;
@@ -202,7 +209,7 @@ impl Table {
         let limit = worker.abilities.get(&job.function).copied().flatten();
         let limit = limit.into_iter().chain(entry.rules.run_timeout).min().map(|limit| now + limit);
         let (turn, position) = (self.counters.handed_out, worker.in_hand.len());
-        let run = self.runs.insert(Run { job: key, conn, pulled, turn, position, limit });
+        let run = self.runs.insert(Run { job: key, conn, pulled, number, turn, position, limit });
         worker.in_hand.push(run);
         worker.has_worked = true;
         job.state = State::Running(run);
@@ -257,19 +264,25 @@ impl Table {
     /// A job in a worker's hands ends.
     pub(super) fn finish(&mut self, run: RunKey, how: End<'_>) {
         if let Some(run) = self.take_back(run) {
-            let key = run.job;
+            let (key, number) = (run.job, run.number);
             self.jobs[key].state = State::Buried;
             spend(run);
-            self.end(key, how);
+            self.end_as(key, Some(number), how);
         }
     }
 
     /// Ends a job wherever it is, and tells those who listen.
     pub(super) fn end(&mut self, key: JobKey, how: End<'_>) {
+        self.end_as(key, None, how);
+    }
+
+    /// The same, where the number in its handle is known.
+    fn end_as(&mut self, key: JobKey, number: Option<u64>, how: End<'_>) {
         let Some(mut job) = self.leave(key) else { return };
         let listeners = std::mem::take(&mut job.listeners);
         if !listeners.as_slice().is_empty() {
-            self.tell_end(key, listeners.as_slice(), how);
+            let number = number.unwrap_or_else(|| self.handles.permute(key.number()));
+            self.tell_end(self.handles.handle(number), listeners.as_slice(), how);
         }
         let entry = &mut self.functions[job.function];
         match how {
@@ -279,8 +292,7 @@ impl Table {
     }
 
     /// Tells listeners how a job has ended.
-    fn tell_end(&mut self, key: JobKey, listeners: &[Listener], how: End<'_>) {
-        let handle = self.handle(key);
+    fn tell_end(&mut self, handle: Handle, listeners: &[Listener], how: End<'_>) {
         let handle = handle.as_bytes();
         for listener in listeners {
             let Some(conn) = self.conns.get_mut(listener.conn) else { continue };
@@ -654,10 +666,10 @@ impl Table {
     /// Enters a job, which is in no queue yet.
     pub(super) fn enter(&mut self, job: Job) -> JobKey {
         self.bytes += job.bytes();
-        let (function, hash) = (job.function, self.hashing.hash_one(job.unique()) as u32);
-        let has_key = job.unique() != Unique::None;
+        let function = job.function;
+        let hash = (job.unique() != Unique::None).then(|| self.hashing.hash_one(job.unique()) as u32);
         let key = self.jobs.insert(job);
-        if has_key {
+        if let Some(hash) = hash {
             let known = Known { hash, job: key };
             self.functions[function].uniques.insert_unique(spread(hash), known, |known| spread(known.hash));
         }
