@@ -148,7 +148,8 @@ impl Table {
             b"-" => Unique::Payload(submit.payload),
             key => Unique::Key(key),
         };
-        if let Some(joined) = self.unique_job(function, unique) {
+        let hash = self.hash(unique);
+        if let Some(joined) = self.unique_job(function, unique, hash) {
             self.counters.coalesced += 1;
             self.jobs[joined].detached |= submit.background;
             return self.created(from, joined, submit.background);
@@ -164,7 +165,7 @@ impl Table {
         if let Some(reducer) = submit.reducer {
             job.extra().reducer = Some(reducer.into());
         }
-        let key = self.enter(job);
+        let key = self.enter(job, hash);
         if !submit.background {
             self.listen(from, key);
         }
@@ -250,7 +251,8 @@ impl Table {
         // Not on the way of any job: a look at each function.
         self.effort += self.functions.len() / 8;
         let mut keyed = self.functions.iter().filter(|(_, entry)| !entry.uniques.is_empty());
-        let found = keyed.find_map(|(function, _)| self.unique_job(function, Unique::Key(unique)));
+        let (key, hash) = (Unique::Key(unique), self.hash(Unique::Key(unique)));
+        let found = keyed.find_map(|(function, _)| self.unique_job(function, key, hash));
         let Some(job) = found.and_then(|key| self.jobs.get(key)) else {
             return self.send(from, Kind::StatusResUnique, &[unique, b"0", b"0", b"0", b"0", b"0"]);
         };

@@ -317,8 +317,9 @@ impl Table {
     fn leave(&mut self, key: JobKey) -> Option<Job> {
         let job = self.jobs.get_mut(key)?;
         let entry = &mut self.functions[job.function];
-        if job.unique() != Unique::None {
-            let hash = self.hashing.hash_one(job.unique()) as u32;
+        let unique = job.unique();
+        if unique != Unique::None {
+            let hash = self.hashing.hash_one(unique) as u32;
             if let Ok(found) = entry.uniques.find_entry(spread(hash), |known| known.job == key) {
                 found.remove();
             }
@@ -652,22 +653,23 @@ fn spread(hash: u32) -> u64 {
 }
 
 impl Table {
-    /// The live job of a function with this unique key.
-    pub(super) fn unique_job(&self, function: FunctionKey, unique: Unique<'_>) -> Option<JobKey> {
-        if unique == Unique::None {
-            return None;
-        }
-        let hash = self.hashing.hash_one(unique) as u32;
+    /// The hash of a unique key, if it is one.
+    pub(super) fn hash(&self, unique: Unique<'_>) -> Option<u32> {
+        (unique != Unique::None).then(|| self.hashing.hash_one(unique) as u32)
+    }
+
+    /// The live job of a function with this unique key, of which this is the hash.
+    pub(super) fn unique_job(&self, function: FunctionKey, unique: Unique<'_>, hash: Option<u32>) -> Option<JobKey> {
+        let hash = hash?;
         let uniques = &self.functions[function].uniques;
         let is_it = |known: &Known| known.hash == hash && self.jobs[known.job].unique() == unique;
         uniques.find(spread(hash), is_it).map(|known| known.job)
     }
 
-    /// Enters a job, which is in no queue yet.
-    pub(super) fn enter(&mut self, job: Job) -> JobKey {
+    /// Enters a job, which is in no queue yet; this is the hash of its unique key.
+    pub(super) fn enter(&mut self, job: Job, hash: Option<u32>) -> JobKey {
         self.bytes += job.bytes();
         let function = job.function;
-        let hash = (job.unique() != Unique::None).then(|| self.hashing.hash_one(job.unique()) as u32);
         let key = self.jobs.insert(job);
         if let Some(hash) = hash {
             let known = Known { hash, job: key };
