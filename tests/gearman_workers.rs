@@ -166,10 +166,28 @@ fn gs_08_sleeping_several_times() {
 #[test]
 fn gs_30_a_grab_of_nothing_leaves_nothing() {
     let server = server();
-    let mut worker = Peer::new(&server);
+    let (mut client, mut worker) = (Peer::new(&server), Peer::new(&server));
     worker.grab_nothing();
     worker.send(Kind::CantDo, &[b"unknown"]);
     assert_eq!(worker.rows("status"), [""; 0]);
+    // And with functions that have no job: never had one, or have none any more, of which one was never taken.
+    for function in [b"f", b"g"] {
+        worker.send(Kind::CanDo, &[function]);
+    }
+    worker.grab_nothing();
+    client.submit(Kind::SubmitJobBg, "f", b"key", b"");
+    let cancelled = client.submit(Kind::SubmitJobBg, "g", b"key", b"");
+    assert_eq!(client.ask(&format!("cancel job {}", cancelled.escape_ascii())), "OK");
+    let (handle, _) = worker.grab();
+    worker.complete(&handle, b"");
+    for kind in [Kind::GrabJob, Kind::GrabJobUniq, Kind::GrabJobAll] {
+        worker.send(kind, &[]);
+        worker.expect(Kind::NoJob);
+    }
+    assert_eq!(worker.rows("status"), ["f\t0\t0\t1", "g\t0\t0\t1"]);
+    let status = server.status();
+    assert_eq!((status.functions.len(), status.job_bytes, status.queued, status.running), (2, 0, 0, 0));
+    assert!(server.jobs().is_empty());
 }
 
 #[test]

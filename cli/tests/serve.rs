@@ -226,13 +226,28 @@ fn gs_63_port_and_listen_are_where_it_listens() {
     }
 }
 
+/// So many answers are more than one turn gives, with a row that is long.
+const QUESTIONS: usize = 6000;
+
+/// The process is stopped while a crowd comes: then it takes a batch of them, and who was there before has its turn.
 #[test]
 fn gs_63_accept_is_how_many_are_taken_at_once() {
     let folder = here();
-    let server = serve(folder.path(), &["--accept", "1", "--backlog", "8", "--threads", "2"]);
-    let mut peers: Vec<Peer> = (0..20).map(|_| server.peer()).collect();
-    peers.iter_mut().for_each(Peer::settle);
-    server.terminate();
+    for batch in [1, 7] {
+        let server = serve(folder.path(), &["--accept", &batch.to_string(), "--threads", "1"]);
+        let mut busy = server.peer();
+        busy.send(Kind::SetClientId, &["busy".repeat(50).as_bytes()]);
+        busy.settle();
+        server.stop();
+        let crowd: Vec<TcpStream> = (0..200).map(|_| TcpStream::connect(server.address).expect("a place")).collect();
+        busy.write("workers\n".repeat(QUESTIONS).as_bytes());
+        server.signal(Signal::CONT);
+        let rows: Vec<usize> = (0..QUESTIONS).map(|_| busy.table().len()).collect();
+        let most = rows.windows(2).map(|pair| pair[1] - pair[0]).max();
+        assert_eq!(most, Some(batch), "connections that came between two answers");
+        drop(crowd);
+        server.terminate();
+    }
 }
 
 #[test]

@@ -69,6 +69,11 @@ impl ServerProcess {
         std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap().count()
     }
 
+    /// Threads.
+    pub(crate) fn threads(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap().count()
+    }
+
     /// TCP sockets that it listens on.
     pub(crate) fn listeners(&self) -> usize {
         let sockets: Vec<String> = std::fs::read_dir(format!("/proc/{}/fd", self.child.id()))

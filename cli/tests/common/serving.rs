@@ -3,7 +3,7 @@
 
 use crate::common::{Killed, exit_code, layshaft, read_line, read_to_end, start, within};
 use crate::peer::Peer;
-use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
+use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, kill_process, pidfd_open, waitpid};
 use std::fs;
 use std::io::BufReader;
 use std::net::{SocketAddr, TcpStream};
@@ -50,6 +50,13 @@ impl Serving {
 
     pub(crate) fn signal(&self, signal: Signal) {
         send(self.child.0.id(), signal);
+    }
+
+    /// Stops it until it is told to go on.
+    pub(crate) fn stop(&self) {
+        self.signal(Signal::STOP);
+        let stopped = waitpid(Some(process(self.child.0.id())), WaitOptions::UNTRACED).expect("it is ours");
+        assert!(stopped.expect("it was waited for").1.stopped());
     }
 
     /// The next line of the log.
