@@ -70,7 +70,7 @@ use crate::gearman::network::Network;
 use crate::gearman::tls::{Acceptor, TlsError};
 use crate::sync::Mutex;
 use crate::{Engine, Function, Overflow, RegisterError};
-use hub::{DRAINING, ENDED, Hub, Link};
+use hub::{DRAINING, ENDED, Hub, Link, SENDING};
 use listening::Bound;
 use mio::{Poll, Waker};
 use notices::Notices;
@@ -275,9 +275,19 @@ impl Builder {
 
     /// How long a message may take from its first byte to its last, and how long a peer may read nothing though there is
     /// something for it. Default: 60 s each.
+    ///
+    /// Of a message of more than 64 KiB each 64 KiB may take so long: one that takes hours is well if it goes on. A peer that is
+    /// late is told so, and closed.
     pub fn deadlines(mut self, message: Duration, write_stall: Duration) -> Self {
         self.settings.message_deadline = message;
         self.settings.write_stall = write_stall;
+        self
+    }
+
+    /// How long a connection that has just come may say nothing, before it is told so, and closed. Default: 60 s. `None`: for
+    /// ever. Connections that this process has made itself are not meant.
+    pub fn silence(mut self, limit: impl Into<Option<Duration>>) -> Self {
+        self.settings.silence = limit.into();
         self
     }
 
@@ -369,12 +379,19 @@ impl Server {
     }
 
     fn adopt(&self, socket: UnixStream, peer: String) -> io::Result<()> {
-        if self.hub.phase() == ENDED {
+        if self.hub.phase() >= SENDING {
             return Err(io::Error::new(io::ErrorKind::NotConnected, "the server has ended"));
         }
         socket.set_nonblocking(true)?;
         let socket = Socket::Unix(mio::net::UnixStream::from_std(socket));
-        self.hub.link(0).sockets.lock().push(NewSocket { socket, peer, ip: None, is_admin: true, tls: None });
+        self.hub.link(0).sockets.lock().push(NewSocket {
+            socket,
+            peer,
+            ip: None,
+            is_admin: true,
+            tls: None,
+            may_be_silent: true,
+        });
         self.hub.wake(0);
         Ok(())
     }
@@ -422,8 +439,8 @@ impl Server {
         Acceptor::reload(&self.acceptors)
     }
 
-    /// Ends the server when no job is in a worker's hands, or so much time has passed: it takes no connections and gives out no
-    /// jobs from now on.
+    /// Ends the server when no job is in a worker's hands and all that was to be sent is sent, or so much time has passed: it
+    /// takes no connections and gives out no jobs from now on.
     pub fn drain(&self, limit: Duration) {
         self.hub.with(usize::MAX, |table| table.end_by = Instant::now().checked_add(limit));
         self.hub.set_phase(DRAINING);
