@@ -60,6 +60,7 @@ mod timers;
 mod times;
 
 pub use events::ServerEvent;
+pub use listening::ExposedError;
 pub use local::Answer;
 pub use rules::FunctionSettings;
 pub use settings::{Compat, OnLoss};
@@ -96,6 +97,8 @@ pub struct Builder {
     /// What was said of TLS and cannot be used.
     wrong: Option<TlsError>,
     backlog: i32,
+    unix_mode: u32,
+    is_insecure: bool,
     hook: Option<events::Hook>,
     locals: Vec<(String, Box<dyn local::Local>)>,
 }
@@ -121,7 +124,6 @@ pub struct Server {
     hub: Arc<Hub>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     addresses: Vec<SocketAddr>,
-    paths: Vec<PathBuf>,
     #[cfg_attr(not(feature = "tls"), expect(dead_code, reason = "there are none"))]
     acceptors: Vec<Arc<Acceptor>>,
 }
@@ -135,6 +137,8 @@ impl Builder {
             addresses: Vec::new(),
             wrong: None,
             backlog: 1024,
+            unix_mode: 0o660,
+            is_insecure: false,
             hook: None,
             locals: Vec::new(),
         }
@@ -162,7 +166,8 @@ impl Builder {
         self
     }
 
-    /// Listens on a Unix socket. One that is left there by a server that is gone is replaced.
+    /// Listens on a Unix socket. One that is left there by a server that is gone is replaced; anything else is not. It is removed when no
+    /// connection is taken any more.
     pub fn listen_unix(mut self, path: impl Into<PathBuf>) -> Self {
         self.add(Place::Unix(path.into()), true);
         self
@@ -319,17 +324,23 @@ impl Builder {
     /// Starts the server.
     ///
     /// # Errors
-    /// When an address cannot be listened on, which the error names, TLS cannot be set up, a thread cannot be started, or two
+    /// When an address cannot be listened on, or is not to be ([`ExposedError`]), which the error names, TLS cannot be set up, a thread cannot be started, or two
     /// functions of this process have one name.
     pub fn start(self) -> io::Result<Server> {
         if let Some(error) = self.wrong {
             return Err(error.into());
         }
-        let mut bound = Bound::default();
+        let mut bound = Bound {
+            doors: Vec::new(),
+            addresses: Vec::new(),
+            is_guarded: self.is_insecure || !self.settings.allowed.is_empty(),
+            backlog: self.backlog,
+            unix_mode: self.unix_mode,
+        };
         for asked in self.addresses {
-            bound.add(asked, self.backlog)?;
+            bound.add(asked)?;
         }
-        let Bound { doors, addresses, paths } = bound;
+        let Bound { doors, addresses, .. } = bound;
         let acceptors = doors.iter().filter_map(|door| door.tls.clone()).collect();
         let polls = (0..self.threads).map(|_| Poll::new()).collect::<io::Result<Vec<Poll>>>()?;
         let mut links = Vec::new();
@@ -345,7 +356,7 @@ impl Builder {
             table.serve(&name, local).map_err(taken)?;
         }
         let hub = Arc::new(Hub::new(table, links, self.hook));
-        let server = Server { hub, threads: Mutex::default(), addresses, paths, acceptors };
+        let server = Server { hub, threads: Mutex::default(), addresses, acceptors };
         let mut doors = Some(doors);
         for (i, poll) in polls.into_iter().enumerate() {
             let shard = Shard::new(i, Arc::clone(&server.hub), poll, doors.take().unwrap_or_default());
@@ -457,9 +468,6 @@ impl Server {
         for thread in threads.drain(..) {
             // A thread that panicked has said so.
             let _ = thread.join();
-        }
-        for path in &self.paths {
-            let _ = std::fs::remove_file(path);
         }
     }
 }

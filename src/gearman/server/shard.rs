@@ -7,6 +7,7 @@ use super::events::ServerEvent;
 use super::handshake::Handshake;
 use super::hub::{DRAINING, ENDED, Hub, SENDING, SERVING};
 use super::keys::ConnKey;
+use super::listening::SocketFile;
 use super::socket::{Listener, Socket};
 use super::stream::{Calls, Fate, Late, Stream};
 use crate::gearman::secured::Secured;
@@ -49,6 +50,9 @@ pub(super) struct NewSocket {
 
 /// A socket that is listened on, and what its connections may do.
 pub(super) struct Door {
+    /// Before the socket, see there.
+    #[expect(dead_code, reason = "it is there to be dropped")]
+    pub(super) file: Option<SocketFile>,
     pub(super) listener: Listener,
     pub(super) is_admin: bool,
     pub(super) tls: Option<Arc<Acceptor>>,
@@ -239,7 +243,7 @@ impl Shard {
 
     /// Accepts some connections: if there are more, the others have their turn first.
     fn accept(&mut self, i: usize) {
-        let Some(Door { listener, is_admin, tls }) = self.doors.get_mut(i) else { return };
+        let Some(Door { listener, is_admin, tls, .. }) = self.doors.get_mut(i) else { return };
         let is_admin = *is_admin;
         for _ in 0..self.accept_batch {
             match listener.accept() {
