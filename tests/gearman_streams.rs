@@ -11,7 +11,7 @@ use peer::{Peer, server, server_with};
 use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const LONG: Duration = Duration::from_secs(3600);
 const SHORT: Duration = Duration::from_millis(300);
@@ -102,9 +102,11 @@ fn a_drain_does_not_wait_for_ever_for_who_reads_nothing() {
     let (mut client, mut worker) = (Peer::new(&server), Peer::worker(&server, &["f"]));
     client.submit(Kind::SubmitJob, "f", b"", b"");
     let (handle, _) = worker.grab();
+    let start = Instant::now();
     server.drain(Duration::from_secs(1));
     worker.complete(&handle, &vec![7; RESULT]);
     server.wait();
+    assert!(start.elapsed() < Duration::from_secs(30), "{:?}", start.elapsed());
 }
 
 #[test]

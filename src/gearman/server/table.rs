@@ -533,10 +533,10 @@ impl Table {
     fn rewake_later(&mut self, function: FunctionKey) {
         let entry = &mut self.functions[function];
         // Later than any time there is: never.
-        if let Some(at) = entry.rules.wakeup_delay.and_then(|delay| Instant::now().checked_add(delay)) {
-            if entry.rewake_at.replace(at).is_none() {
-                self.timers.push(at, Due::Rewake(function));
-            }
+        if let Some(at) = entry.rules.wakeup_delay.and_then(|delay| Instant::now().checked_add(delay))
+            && entry.rewake_at.replace(at).is_none()
+        {
+            self.timers.push(at, Due::Rewake(function));
         }
     }
 
