@@ -30,6 +30,8 @@ pub(super) mod code {
     pub(crate) const TLS_REQUIRED: &str = "tls_required";
     /// There is no TLS here.
     pub(crate) const TLS_UNEXPECTED: &str = "tls_unexpected";
+    /// What was to come did not come in time.
+    pub(crate) const TOO_SLOW: &str = "too_slow";
     /// The function's queue, or the budget for all jobs, is full.
     pub(crate) const QUEUE_FULL: &str = "queue_full";
 }

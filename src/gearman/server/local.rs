@@ -1,8 +1,10 @@
 //! Functions of the server's own process: their jobs go to the engine's workers, without a remote worker.
 
-use crate::{Function, JobError, JobHandle, Priority, SubmitError, Update};
+use crate::quiet::swallow;
+use crate::{Function, JobError, JobHandle, Panic, Priority, SubmitError, Update};
 use std::future::Future;
 use std::marker::PhantomData;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -78,7 +80,7 @@ where
         priority: Priority,
         on_update: Option<OnUpdate>,
     ) -> Result<Box<dyn LocalRun>, Refusal> {
-        let arg = (self.decode)(payload).map_err(Refusal::Payload)?;
+        let arg = caught(|| (self.decode)(payload)).unwrap_or_else(Err).map_err(Refusal::Payload)?;
         let mut job = self.function.job(arg).priority(priority);
         if let Some(mut on_update) = on_update.filter(|_| self.has_updates) {
             job = job.on_update(move |update| on_update(update));
@@ -115,6 +117,16 @@ where
     }
 }
 
+/// Calls the embedder's code on a thread that serves all connections: a panic is an error, and its message says which.
+fn caught<T>(call: impl FnOnce() -> T) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(call)).map_err(|payload| {
+        let panic = Panic::new(payload);
+        let why = panic.message().to_owned();
+        swallow(panic.into_payload());
+        why
+    })
+}
+
 struct Job<R, E> {
     handle: JobHandle<R>,
     encode: std::sync::Arc<E>,
@@ -124,7 +136,7 @@ struct Job<R, E> {
 impl<R: Send + 'static, E: Fn(R) -> Answer + Send + Sync> LocalRun for Job<R, E> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Answer> {
         Pin::new(&mut self.handle).poll(cx).map(|outcome| match outcome {
-            Ok(result) => (self.encode)(result),
+            Ok(result) => caught(|| (self.encode)(result)).unwrap_or_else(|why| Answer::Exception(why.into_bytes())),
             Err(JobError::Panicked(panic)) => Answer::Exception(panic.message().as_bytes().to_vec()),
             Err(JobError::Failed(why)) => Answer::Exception(why.into_bytes()),
             Err(_) => Answer::Failure,

@@ -207,7 +207,7 @@ impl Table {
         job.attempts = job.attempts.saturating_add(1);
         let worker = self.conns.get_mut(conn).and_then(|conn| conn.worker.as_mut()).expect("it has just pulled");
         let limit = worker.abilities.get(&job.function).copied().flatten();
-        let limit = limit.into_iter().chain(entry.rules.run_timeout).min().map(|limit| now + limit);
+        let limit = limit.into_iter().chain(entry.rules.run_timeout).min().and_then(|limit| now.checked_add(limit));
         let (turn, position) = (self.counters.handed_out, worker.in_hand.len());
         let run = self.runs.insert(Run { job: key, conn, pulled, number, turn, position, limit });
         worker.in_hand.push(run);
@@ -533,11 +533,11 @@ impl Table {
     /// As many sleepers more are woken after a while, if that is the setting.
     fn rewake_later(&mut self, function: FunctionKey) {
         let entry = &mut self.functions[function];
-        if let Some(delay) = entry.rules.wakeup_delay {
-            let at = Instant::now() + delay;
-            if entry.rewake_at.replace(at).is_none() {
-                self.timers.push(at, Due::Rewake(function));
-            }
+        // Later than any time there is: never.
+        if let Some(at) = entry.rules.wakeup_delay.and_then(|delay| Instant::now().checked_add(delay))
+            && entry.rewake_at.replace(at).is_none()
+        {
+            self.timers.push(at, Due::Rewake(function));
         }
     }
 
