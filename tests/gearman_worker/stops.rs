@@ -46,6 +46,39 @@ fn a_stop_answers_what_is_in_hand() {
     assert_eq!(worker.end().expect("a good end").done, 1);
 }
 
+/// A server may wake one worker for a job, and count on it.
+#[test]
+fn a_wake_up_during_a_stop_is_handed_back() {
+    let _dog = watchdog("a wake-up");
+    let (engine, gate, fake) = (engine(2), Gate::new(), Fake::new());
+    let worker = Beside::run(worker_of(&engine, &fake).function("wait", waiting(&gate)));
+    let mut peer = fake.accept_asking();
+    peer.assign("H:x:1", "wait", b"x");
+    gate.wait_entered(1);
+    peer.expect(Kind::GrabJobUniq);
+    peer.send_to_sleep();
+    worker.stopper.stop();
+    for _ in 0..2 {
+        peer.say(Kind::Noop, &[]);
+        peer.expect(Kind::PreSleep);
+        assert_eq!(peer.expect(Kind::EchoReq), [b"awake"]);
+        // There is no job any more: the next wake-up is for another one.
+        peer.say(Kind::EchoRes, &[b"awake"]);
+    }
+    peer.say(Kind::Noop, &[]);
+    peer.expect(Kind::PreSleep);
+    peer.expect(Kind::EchoReq);
+    // Nobody else is there who could take it. That is all that can be said.
+    peer.say(Kind::Noop, &[]);
+    peer.say(Kind::EchoRes, &[b"awake"]);
+    assert_eq!(peer.so_far(), []);
+    gate.open();
+    peer.expect(Kind::WorkComplete);
+    peer.expect_end();
+    drop(peer);
+    worker.end().expect("a good end");
+}
+
 #[test]
 fn a_job_that_is_on_its_way_is_not_lost() {
     let _dog = watchdog("a late job");

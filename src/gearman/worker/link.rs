@@ -47,6 +47,8 @@ pub(super) struct Link {
     /// The beginning of a packet whose rest has not come.
     input: Vec<u8>,
     pub(super) output: Vec<u8>,
+    /// Bytes of the output that are sent.
+    pub(super) sent: usize,
     limits: Limits,
     grab: Kind,
     exceptions: bool,
@@ -60,6 +62,12 @@ pub(super) struct Link {
     is_dry: bool,
     /// Told the server so, and waits for its wake-up.
     is_asleep: bool,
+    /// The server takes it to be asleep, whatever it is: it may count on this worker for the next job.
+    is_parked: bool,
+    /// The server has woken it, counts on that, and was asked for nothing since.
+    is_called: bool,
+    /// A wake-up was handed back, and what the server made of that is not known.
+    is_handing_back: bool,
     /// Takes no more jobs.
     is_retired: bool,
     /// Whether any grab was answered: the server knows the kind.
@@ -77,6 +85,7 @@ impl Link {
         let mut link = Link {
             input: Vec::new(),
             output: Vec::new(),
+            sent: 0,
             limits: Limits::default(),
             grab: introduction.grab,
             exceptions: introduction.exceptions,
@@ -85,6 +94,9 @@ impl Link {
             window: 1,
             is_dry: false,
             is_asleep: false,
+            is_parked: false,
+            is_called: false,
+            is_handing_back: false,
             is_retired: false,
             has_answered: false,
             heard: now,
@@ -110,13 +122,19 @@ impl Link {
     /// Whether it makes sense to ask for one more job.
     pub(super) fn may_grab(&self) -> bool {
         let is_open = !self.is_asleep && !self.is_dry && !self.is_retired;
-        is_open && self.grabs < self.window && self.output.len() < FULL
+        is_open && self.grabs < self.window && !self.is_full()
+    }
+
+    /// Whether so much is unsent that nothing more is asked for.
+    pub(super) fn is_full(&self) -> bool {
+        self.output.len() - self.sent >= FULL
     }
 
     /// Asks for a job.
     pub(super) fn grab(&mut self, now: Instant) {
         self.say(self.grab, &[]);
         self.grabs += 1;
+        (self.is_parked, self.is_called) = (false, false);
         self.owed_since.get_or_insert(now);
     }
 
@@ -124,9 +142,34 @@ impl Link {
     /// woken: somebody else is to be, then.
     pub(super) fn rest(&mut self) {
         if self.is_dry && self.grabs == 0 && !self.is_asleep && !self.is_retired {
-            self.say(Kind::PreSleep, &[]);
-            self.is_asleep = true;
+            self.sleep();
         }
+    }
+
+    fn sleep(&mut self) {
+        self.say(Kind::PreSleep, &[]);
+        (self.is_asleep, self.is_parked, self.is_dry) = (true, true, true);
+    }
+
+    /// Hands a wake-up back that nothing was made of: nothing may be taken, or nothing more. Until a woken worker asks for a job,
+    /// sleeps again or leaves, some servers wake nobody else for what it was woken for.
+    ///
+    /// It sleeps again: then a server that still has the job wakes somebody else, and this worker once more if there is nobody.
+    /// That second wake-up needs no answer; the echo tells it from a later one. Taking the functions back would be plainer, but
+    /// gearmand queues the jobs of a function again that is taken back, those in hand, too.
+    pub(super) fn hand_back(&mut self) {
+        if std::mem::take(&mut self.is_called) {
+            self.sleep();
+            self.say(Kind::EchoReq, &[b"awake"]);
+            self.is_handing_back = true;
+        }
+    }
+
+    /// The server takes it to be awake from now on.
+    fn called(&mut self) {
+        self.wake();
+        self.is_called = self.is_parked && !self.is_handing_back;
+        self.is_parked = false;
     }
 
     /// A thread has become idle: that there was no job may be long ago.
@@ -238,7 +281,7 @@ impl Link {
 
     fn take(&mut self, packet: &Packet<'_>, now: Instant) -> Option<News> {
         match packet.kind {
-            Kind::Noop => self.wake(),
+            Kind::Noop => self.called(),
             Kind::NoJob => {
                 self.answered(now);
                 self.is_dry = true;
@@ -252,6 +295,7 @@ impl Link {
                 return Some(News::Assigned(assigned(packet)));
             }
             Kind::Error => return self.error(packet, now),
+            Kind::EchoRes => self.is_handing_back = false,
             Kind::EchoReq => self.say(Kind::EchoRes, &[packet.arg(0)]),
             _ => {}
         }
@@ -371,6 +415,15 @@ mod tests {
         // Time passes without an idle thread.
         link.stir();
         assert_eq!(grab_all(&mut link), (1, 1));
+    }
+
+    #[test]
+    fn what_is_sent_takes_no_room() {
+        let mut link = link(Instant::now());
+        link.output.resize(FULL * 2, 0);
+        assert!(!link.may_grab());
+        link.sent = FULL + 1;
+        assert!(link.may_grab());
     }
 
     #[test]
