@@ -172,6 +172,12 @@ fn the_end_of_the_engine_is_one_of_the_worker() {
 
 #[test]
 fn a_full_function_holds_jobs_back() {
+    for overflow in [Overflow::Reject, Overflow::Block] {
+        jobs_are_held_back(overflow);
+    }
+}
+
+fn jobs_are_held_back(overflow: Overflow) {
     let _dog = watchdog("a full queue");
     let (engine, gate, fake) = (engine(1), Gate::new(), Fake::new());
     let pass = gate.clone();
@@ -181,7 +187,7 @@ fn a_full_function_holds_jobs_back() {
             Ok(payload)
         })
         .unwrap();
-    slow.set_limits(Limits::new().capacity(1).overflow(Overflow::Reject));
+    slow.set_limits(Limits::new().capacity(1).overflow(overflow));
     let worker = Beside::run(worker_of(&engine, &fake).jobs(8).serve("slow", &slow));
     let mut peer = fake.accept_asking();
     let (mut asked, mut given) = (1, 0);
@@ -198,4 +204,35 @@ fn a_full_function_holds_jobs_back() {
         done += usize::from(peer.next().expect("a result").0 == Kind::WorkComplete);
     }
     worker.stop();
+}
+
+/// It never ran, so it is left to another worker, unanswered.
+#[test]
+fn a_job_that_makes_room_for_another_is_not_failed() {
+    let _dog = watchdog("an eviction");
+    let (engine, gate, fake) = (engine(1), Gate::new(), Fake::new());
+    let pass = gate.clone();
+    let slow = engine
+        .function("slow", move |payload: Vec<u8>| -> Answer {
+            pass.pass();
+            Ok(payload)
+        })
+        .unwrap();
+    slow.set_limits(Limits::new().capacity(1).overflow(Overflow::EvictOldest));
+    let worker = Beside::run(worker_of(&engine, &fake).jobs(3).serve("slow", &slow));
+    let mut peer = fake.accept_asking();
+    for (i, asks) in ["H:x:1", "H:x:2", "H:x:3"].into_iter().zip([2, 0, 0]) {
+        peer.assign(i, "slow", b"x");
+        gate.wait_entered(1);
+        (0..asks).for_each(|_| drop(peer.expect(Kind::GrabJobUniq)));
+    }
+    while slow.stats().evicted == 0 {
+        std::thread::yield_now();
+    }
+    gate.open();
+    let rest: Vec<_> = std::iter::from_fn(|| peer.next()).map(|(kind, mut args)| (kind, args.remove(0))).collect();
+    assert_eq!(rest, [(Kind::WorkComplete, b"H:x:1".to_vec()), (Kind::WorkComplete, b"H:x:3".to_vec())]);
+    fake.accept_asking();
+    let served = worker.stop();
+    assert_eq!((served.done, served.failed, served.not_run), (2, 0, 1));
 }
