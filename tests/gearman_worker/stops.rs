@@ -1,7 +1,7 @@
 //! The end: what is in hand is answered, and nothing is lost.
 
 use super::common::{Gate, engine, watchdog};
-use super::fake::{Beside, Fake, worker_of};
+use super::fake::{Beside, Fake, SOON, worker_of};
 use super::{Answer, echo};
 use layshaft::gearman::Job;
 use layshaft::gearman::packet::Kind;
@@ -95,6 +95,25 @@ fn a_job_that_is_on_its_way_is_not_lost() {
     peer.expect_end();
     drop(peer);
     assert_eq!(worker.end().expect("a good end").done, 1);
+}
+
+#[test]
+fn a_server_that_reads_nothing_keeps_no_worker_from_its_end() {
+    let _dog = watchdog("a stop");
+    let (engine, gate, fake) = (engine(1), Gate::new(), Fake::new());
+    let pass = gate.clone();
+    let body = move |_: &Job, _| -> Answer {
+        pass.pass();
+        Ok(vec![7; 40 << 20])
+    };
+    let worker = Beside::run(worker_of(&engine, &fake).answer_timeout(SOON * 5).function("large", body));
+    let mut peer = fake.accept_asking();
+    peer.assign("H:x:1", "large", b"");
+    gate.wait_entered(1);
+    worker.stopper.stop();
+    gate.open();
+    assert_eq!(worker.end().expect("a good end").done, 1);
+    drop(peer);
 }
 
 #[test]

@@ -56,6 +56,12 @@ pub(super) struct Link {
     pub(super) grabs: usize,
     /// Since when an answer is owed: the last one, or the first grab after it.
     pub(super) owed_since: Option<Instant>,
+    /// Unsent bytes up to the last grab.
+    unasked: usize,
+    /// When bytes before a grab were sent last, or the grab.
+    wrote: Instant,
+    /// Since when the server takes nothing of what is to be sent.
+    pub(super) stuck_since: Option<Instant>,
     /// Grabs that may be out at once. Grows with each job that comes: after a wake-up there is one, and maybe no more.
     window: usize,
     /// There was no job, and none has come since.
@@ -91,6 +97,9 @@ impl Link {
             exceptions: introduction.exceptions,
             grabs: 0,
             owed_since: None,
+            unasked: 0,
+            wrote: now,
+            stuck_since: None,
             window: 1,
             is_dry: false,
             is_asleep: false,
@@ -136,6 +145,27 @@ impl Link {
         self.grabs += 1;
         (self.is_parked, self.is_called) = (false, false);
         self.owed_since.get_or_insert(now);
+        self.unasked = self.output.len() - self.sent;
+    }
+
+    /// So much was sent in a turn; `is_all` if nothing is left.
+    pub(super) fn wrote(&mut self, bytes: usize, is_all: bool, now: Instant) {
+        if bytes > 0 {
+            self.stuck_since = None;
+            if self.unasked > 0 {
+                (self.unasked, self.wrote) = (self.unasked.saturating_sub(bytes), now);
+            }
+        }
+        match is_all {
+            true => self.stuck_since = None,
+            false => drop(self.stuck_since.get_or_insert(now)),
+        }
+    }
+
+    /// Since when an answer is owed and the server shows no sign of life: it sends no part of anything, and takes no part of the
+    /// question.
+    pub(super) fn silent_since(&self) -> Option<Instant> {
+        self.owed_since.map(|since| since.max(self.heard).max(self.wrote))
     }
 
     /// Asks to be woken, when there was no job and a thread has nothing to do. A worker that is busy is none that could be
@@ -439,6 +469,30 @@ mod tests {
         assert_eq!(link.owed_since, Some(at(5)));
         hear(&mut link, Kind::JobAssignUniq, JOB, at(6));
         assert_eq!((link.owed_since, link.heard), (None, at(6)));
+    }
+
+    /// The rest of a large job comes slowly, or a large result goes slowly: neither is silence.
+    #[test]
+    fn a_part_of_a_packet_is_a_sign_of_life() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut link = link(start);
+        link.output.resize(1000, 0);
+        link.grab(at(1));
+        let all = link.output.len();
+        assert_eq!(link.silent_since(), Some(at(1)));
+        link.sent = 900;
+        link.wrote(900, false, at(20));
+        assert_eq!((link.silent_since(), link.stuck_since), (Some(at(20)), Some(at(20))));
+        link.wrote(0, false, at(25));
+        assert_eq!((link.silent_since(), link.stuck_since), (Some(at(20)), Some(at(20))));
+        link.output.resize(2000, 0);
+        link.wrote(all - 900, false, at(30));
+        assert_eq!((link.silent_since(), link.stuck_since), (Some(at(30)), Some(at(30))));
+        link.wrote(2000 - all, true, at(40));
+        assert_eq!((link.silent_since(), link.stuck_since), (Some(at(30)), None), "nothing of that was a question");
+        link.hear(b"\0RES\0\0\0\x1f\0\0\x10\0half of it", at(50), &mut Vec::new()).expect("a part of a packet");
+        assert_eq!((link.silent_since(), link.owed_since), (Some(at(50)), Some(at(1))));
     }
 
     proptest! {

@@ -112,8 +112,9 @@ impl Up {
     }
 
     /// Writes what the socket takes.
-    pub(super) fn write(&mut self) -> Result<(), Error> {
+    pub(super) fn write(&mut self, now: Instant) -> Result<(), Error> {
         let Link { output, sent, .. } = &mut self.link;
+        let before = *sent;
         while self.is_writable && (*sent < output.len() || !self.socket.is_flushed()) {
             let rest = &output[*sent..];
             let written = if rest.is_empty() { self.socket.flush().map(|()| 0) } else { self.socket.write(rest) };
@@ -126,6 +127,7 @@ impl Up {
                 Err(error) => return Err(error.into()),
             }
         }
+        let (wrote, is_all) = (*sent - before, *sent == output.len() && self.socket.is_flushed());
         if *sent == output.len() && self.told > 0 {
             self.line.0.sent(std::mem::take(&mut self.told));
         }
@@ -137,6 +139,7 @@ impl Up {
                 *output = Vec::new();
             }
         }
+        self.link.wrote(wrote, is_all, now);
         Ok(())
     }
 }

@@ -310,7 +310,7 @@ impl Turns {
         for number in 0..self.servers.len() {
             let Some(up) = self.servers[number].up() else { continue };
             let was_full = up.link.is_full();
-            match up.write() {
+            match up.write(now) {
                 Err(error) => self.lose(number, error, now),
                 Ok(()) if up.link.is_retired() && up.link.is_quiet() && up.socket.is_flushed() => {
                     self.hang_up(number, now)
