@@ -125,6 +125,12 @@ impl<A: Send + 'static, R: Send + 'static> Submit<'_, A, R> {
         self.function.submit_with(self.priority, self.arg, self.terms)
     }
 
+    /// Queues the job if that takes no waiting.
+    #[cfg(feature = "gearman")]
+    pub(crate) fn submit_at_once(self) -> Result<JobHandle<R>, SubmitError<A>> {
+        self.function.submit_at_once(self.arg, self.terms)
+    }
+
     /// Queues the job and forgets it.
     ///
     /// # Errors
