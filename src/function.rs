@@ -146,14 +146,14 @@ impl<A: Send + 'static, R: Send + 'static> Function<A, R> {
     }
 
     pub(crate) fn send_with(&self, priority: Priority, arg: A, terms: Terms) -> Result<(), SubmitError<A>> {
-        if priority == Priority::Normal && terms.is_empty() {
+        if priority == Priority::Normal && terms.is_empty() && !terms.beyond_limits {
             return self.send(arg);
         }
         self.queue_with(priority, detached(), arg, terms, true)
     }
 
     pub(crate) fn submit_with(&self, priority: Priority, arg: A, terms: Terms) -> Result<JobHandle<R>, SubmitError<A>> {
-        if priority == Priority::Normal && terms.is_empty() {
+        if priority == Priority::Normal && terms.is_empty() && !terms.beyond_limits {
             return self.submit(arg);
         }
         let Some(slot) = ResultSlot::acquire::<R>() else { return Err(SubmitError::Full(arg)) };

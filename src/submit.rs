@@ -83,6 +83,13 @@ impl<'f, A, R> Submit<'f, A, R> {
         self
     }
 
+    /// Has the job accepted however many are queued, and no other one go for it: for a job that was promised a place earlier. It
+    /// counts as queued like any other. Default: the function's limits apply.
+    pub fn beyond_limits(mut self) -> Self {
+        self.terms.beyond_limits = true;
+        self
+    }
+
     /// Calls `on_update` with what the job tells while it runs ([`Running::progress`](crate::Running::progress),
     /// [`data`](crate::Running::data), [`warning`](crate::Running::warning), and the same of a [`Completer`](crate::Completer)): in
     /// order, on the thread that tells, which waits for it. A call that panics is given up. Whoever joins a running unique job

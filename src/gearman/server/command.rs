@@ -152,9 +152,15 @@ impl Table {
         };
         let hash = self.hash(unique);
         if let Some(joined) = self.unique_job(function, unique, hash) {
+            if self.is_draining && !is_started(self.jobs[joined].state) {
+                return self.refuse_job(from, function, &Refused::Closed);
+            }
             self.counters.coalesced += 1;
             self.jobs[joined].detached |= submit.background;
             return self.created(from, joined, submit.background);
+        }
+        if let Err(why) = self.may_promise(function, &submit) {
+            return self.refuse_job(from, function, &why);
         }
         if self.bytes + submit.payload.len() > self.settings.job_bytes {
             let text = format!(
@@ -175,12 +181,24 @@ impl Table {
             self.jobs[key].state = State::Held;
             self.functions[function].held += 1;
             self.timers.start_at(at, key);
-        } else if let Err(why) = self.enqueue(key) {
+        } else if let Err(why) = self.enqueue(key, false) {
             self.withdraw(key);
             return self.refuse_job(from, function, &why);
         }
         let handle = self.handle(key);
         self.send(from, Kind::JobCreated, &[handle.as_bytes()]);
+    }
+
+    /// Whether a new job will run, as far as is known before it is queued.
+    fn may_promise(&self, function: FunctionKey, submit: &Submit<'_>) -> Result<(), Refused> {
+        if self.is_draining {
+            return Err(Refused::Closed);
+        }
+        match &self.functions[function].target {
+            // When its time has come nobody is there to be told.
+            Target::Local(local) if submit.at.is_some() => local.check(submit.payload).map_err(Refused::Payload),
+            _ => Ok(()),
+        }
     }
 
     /// A function that a client submits to: most likely the same as before.

@@ -17,7 +17,7 @@
 //! | `stream`, `socket` | one socket: what came and is no message yet, what is to be sent, deadlines |
 //! | `handshake` | connections with TLS, until they are secure |
 //! | `hub` | what threads share: the table behind one lock, and how to wake each other |
-//! | `table`, `functions`, `job`, `conn`, `timers` | jobs, functions and connections, without I/O |
+//! | `table`, `functions`, `job`, `conn`, `timers`, `wakes` | jobs, functions and connections, without I/O |
 //! | `slots`, `keys` | a table that grows without moving, and names of its entries |
 //! | `settings` | what can be set, and the two ancestors' defaults |
 //! | `peers` | connections that come and go |
@@ -58,6 +58,7 @@ mod stream;
 mod table;
 mod timers;
 mod times;
+mod wakes;
 
 pub use events::ServerEvent;
 pub use listening::ExposedError;
@@ -316,7 +317,7 @@ impl Builder {
         D: Fn(&[u8]) -> Result<A, String> + Send + Sync + 'static,
         E: Fn(R) -> Answer + Send + Sync + 'static,
     {
-        let local = Box::new(local::Typed::new(function.clone(), decode, encode, true));
+        let local = Box::new(local::Typed::new(function.clone(), decode, encode));
         self.locals.push((function.name().to_owned(), local));
         self
     }
@@ -436,7 +437,7 @@ impl Server {
         D: Fn(&[u8]) -> Result<A, String> + Send + Sync + 'static,
         E: Fn(R) -> Answer + Send + Sync + 'static,
     {
-        let local = Box::new(local::Typed::new(function.clone(), decode, encode, true));
+        let local = Box::new(local::Typed::new(function.clone(), decode, encode));
         self.hub.with(usize::MAX, |table| table.serve(function.name(), local))
     }
 
@@ -462,13 +463,15 @@ impl Server {
         self.hub.set_phase(ENDED);
     }
 
-    /// Waits until the server has ended: by [`drain`](Self::drain), [`end`](Self::end), or a text command.
+    /// Waits until the server has ended: by [`drain`](Self::drain), [`end`](Self::end), or a text command. Its functions are then
+    /// the engine's no more, but for those of this process: another server may have them.
     pub fn wait(&self) {
         let mut threads = self.threads.lock();
         for thread in threads.drain(..) {
             // A thread that panicked has said so.
             let _ = thread.join();
         }
+        self.hub.with(usize::MAX, Table::leave_engine);
     }
 }
 
