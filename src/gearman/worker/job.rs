@@ -26,6 +26,13 @@ impl Line {
         Line { mail, origin, is_cut, unsent, has_room }
     }
 
+    #[cfg(test)]
+    pub(super) fn of_nobody() -> Line {
+        let poll = mio::Poll::new().expect("a poll");
+        let bell = mio::Waker::new(poll.registry(), mio::Token(0)).expect("a bell");
+        Line::new(Arc::new(Mail::new(bell)), Origin { server: 0, epoch: 0 })
+    }
+
     /// Tells the jobs that nobody hears them any more.
     pub(super) fn cut(&self) {
         let unsent = self.unsent.lock();

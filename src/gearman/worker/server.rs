@@ -66,6 +66,8 @@ pub(super) struct Up {
     pub(super) is_writable: bool,
     /// The peer sends no more: a short read is not the last one.
     pub(super) is_read_closed: bool,
+    /// Whether it was told that there is a connection.
+    pub(super) is_told: bool,
     /// How long nothing may be heard before it is asked without a wake-up.
     pub(super) patience: Duration,
 }

@@ -160,8 +160,14 @@ impl Turns {
         let Some(up) = self.servers[number].up() else { return };
         let outcome = up.read(&mut scratch.buffer, now, &mut scratch.news);
         let line = Arc::clone(&up.line.0);
-        if up.link.heard == now {
+        // Whoever else listens there, or takes no worker, is a server that is down.
+        if up.link.is_known && up.link.heard == now {
+            let is_first = !mem::replace(&mut up.is_told, true);
             self.servers[number].outage.end();
+            if is_first {
+                self.has_met = true;
+                self.settings.tell(&Event::Connected { server: &self.servers[number].name });
+            }
         }
         for news in scratch.news.drain(..) {
             match news {
@@ -191,7 +197,8 @@ impl Turns {
             Ok(socket) => socket,
             Err(error) => return self.lose(number, error.into(), now),
         };
-        self.has_met = true;
+        // There is no other.
+        self.has_met |= self.servers[number].place == super::server::Place::Stdio;
         let introduction = Introduction {
             client_id: self.settings.client_id.as_deref(),
             functions: &self.settings.functions,
@@ -210,14 +217,15 @@ impl Turns {
             is_readable: true,
             is_writable: true,
             is_read_closed: false,
+            is_told: false,
             patience: time::between(&self.settings.repoll, &mut self.random),
         }));
-        self.settings.tell(&Event::Connected { server: &self.servers[number].name });
     }
 
     /// A connection, or an attempt at one, failed.
     fn lose(&mut self, number: usize, error: Error, now: Instant) {
         let server = &mut self.servers[number];
+        let error = server.up().and_then(|up| up.link.refusal()).unwrap_or(error);
         let wait = server.outage.failed(&self.settings.backoff, now);
         let is_last = server.place == super::server::Place::Stdio || self.wish != Wish::Run;
         let next = if is_last { State::Gone } else { State::Down(now + wait) };

@@ -5,7 +5,7 @@ use crate::gearman::error::Error;
 use crate::gearman::secured::Secured;
 use crate::gearman::worker::link::Link;
 use crate::gearman::worker::mail::Wish;
-use crate::gearman::worker::server::{Place, State};
+use crate::gearman::worker::server::{Place, Server, State};
 use crate::gearman::worker::socket::Socket;
 use std::io;
 use std::ops::Range;
@@ -76,7 +76,8 @@ impl Turns {
             return Ok(());
         }
         // However short the time, each is tried once.
-        let are_tried = self.servers.iter().all(|server| server.error.is_some());
+        let is_tried = |server: &Server| server.error.is_some() && !matches!(server.state, State::Up(_));
+        let are_tried = self.servers.iter().all(is_tried);
         let is_late = self.settings.give_up.is_some_and(|limit| now.saturating_duration_since(self.started) >= limit);
         let are_gone = self.servers.iter().all(|server| matches!(server.state, State::Gone));
         if !(is_late && are_tried || are_gone) {
