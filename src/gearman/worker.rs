@@ -62,7 +62,7 @@ pub use builder::{SetupError, WorkerBuilder};
 pub use job::{Job, WorkError};
 
 use super::error::Error;
-use super::packet::Kind;
+use super::packet::{Kind, Limits};
 use super::secured::Connectors;
 use crate::engine::Engine;
 use mail::{Mail, Wish};
@@ -204,6 +204,8 @@ struct Settings {
     functions: Vec<(Vec<u8>, Option<Duration>)>,
     grab: Kind,
     exceptions: bool,
+    seconds: bool,
+    limits: Limits,
     repoll: Range<Duration>,
     backoff: Backoff,
     connect_timeout: Duration,

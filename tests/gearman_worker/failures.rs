@@ -11,6 +11,7 @@ use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
+use std::time::Duration;
 
 #[test]
 fn a_panic_fails_its_job_alone() {
@@ -303,6 +304,38 @@ fn it_gives_up_when_asked_to_and_nobody_was_ever_there() {
     let error = worker.end().expect_err("there is nobody");
     assert!(matches!(&error, Error::Io(cause) if cause.kind() == std::io::ErrorKind::ConnectionRefused), "{error:?}");
     assert_eq!(events.recv().unwrap(), (1, Some(1)));
+}
+
+/// A socket in the file system on which nobody accepts, and that is full, lets nobody connect, and says nothing.
+#[test]
+fn an_attempt_to_connect_that_hangs_is_given_up() {
+    let _dog = watchdog("a full socket");
+    let folder = std::env::temp_dir().join(format!("layshaft-full-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let path = folder.join("socket");
+    let listener = std::os::unix::net::UnixListener::bind(&path).expect("a socket");
+    socket2::SockRef::from(&listener).listen(0).expect("a short queue");
+    let place = socket2::SockAddr::unix(&path).expect("a path");
+    let mut waiting = Vec::new();
+    loop {
+        let socket = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None).expect("a socket");
+        socket.set_nonblocking(true).expect("an option");
+        match socket.connect(&place) {
+            Ok(()) => waiting.push(socket),
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => break,
+            Err(error) => panic!("{error}"),
+        }
+    }
+    let (engine, address) = (engine(1), format!("unix:{}", path.display()));
+    let builder = Worker::builder(&engine).server(&address).connect_timeout(SOON).give_up(SOON).function("echo", echo);
+    let error = Beside::run(builder).end().expect_err("nobody answers");
+    assert!(matches!(&error, Error::Io(cause) if cause.kind() == std::io::ErrorKind::TimedOut), "{error:?}");
+    // More time than the clock can tell.
+    let fake = Fake::new();
+    let worker = Beside::run(worker_of(&engine, &fake).connect_timeout(Duration::MAX).function("echo", echo));
+    fake.accept_asking();
+    worker.stop();
+    std::fs::remove_dir_all(folder).expect("it is there");
 }
 
 #[test]

@@ -39,6 +39,9 @@ pub(super) struct Introduction<'a> {
     pub(super) grab: Kind,
     /// Whether to tell exceptions as such.
     pub(super) exceptions: bool,
+    /// How long a job may run, in seconds instead of milliseconds.
+    pub(super) seconds: bool,
+    pub(super) limits: Limits,
 }
 
 /// One conversation.
@@ -98,7 +101,7 @@ impl Link {
             input: Vec::new(),
             output: Vec::new(),
             sent: 0,
-            limits: Limits::default(),
+            limits: introduction.limits.clone(),
             grab: introduction.grab,
             exceptions: introduction.exceptions,
             grabs: 0,
@@ -126,7 +129,12 @@ impl Link {
         }
         for (name, limit) in introduction.functions {
             match limit {
-                Some(limit) => link.say(Kind::CanDoTimeout, &[name, limit.as_millis().to_string().as_bytes()]),
+                Some(limit) => {
+                    let unit = if introduction.seconds { Duration::from_secs(1) } else { Duration::from_millis(1) };
+                    // Less than the least that can be said would say that there is none.
+                    let number = limit.as_nanos().div_ceil(unit.as_nanos()).max(1);
+                    link.say(Kind::CanDoTimeout, &[name, number.to_string().as_bytes()]);
+                }
                 None => link.say(Kind::CanDo, &[name]),
             }
         }
@@ -421,8 +429,9 @@ mod tests {
 
     fn link(now: Instant) -> Link {
         let functions = [(b"f".to_vec(), None), (b"g".to_vec(), Some(Duration::from_millis(1500)))];
+        let (grab, limits) = (Kind::GrabJobUniq, Limits::default());
         let introduction =
-            Introduction { client_id: None, functions: &functions, grab: Kind::GrabJobUniq, exceptions: true };
+            Introduction { client_id: None, functions: &functions, grab, exceptions: true, seconds: false, limits };
         Link::new(&introduction, now)
     }
 

@@ -31,6 +31,8 @@ pub(super) struct Server {
     pub(super) outage: Outage,
     /// Why it was lost last.
     pub(super) error: Option<Error>,
+    /// Attempts to connect that there were: what is heard of earlier ones is void.
+    pub(super) attempt: u64,
     /// Connections there were.
     pub(super) epoch: u64,
 }
@@ -38,7 +40,8 @@ pub(super) struct Server {
 pub(super) enum State {
     /// Tried again at this time.
     Down(Instant),
-    Connecting,
+    /// Until this time, if there is one: a resolver, or a full socket in the file system, may take for ever.
+    Connecting(Option<Instant>),
     Up(Box<Up>),
     /// All was said, and the server closes the connection, or it is closed at this time.
     Parting(Secured<Socket>, Instant),
@@ -78,7 +81,7 @@ impl Server {
             Place::At(address) => address.to_string(),
             Place::Stdio => "standard input".to_owned(),
         };
-        Server { place, name, state: State::Down(now), outage: Outage::default(), error: None, epoch: 0 }
+        Server { place, name, state: State::Down(now), outage: Outage::default(), error: None, attempt: 0, epoch: 0 }
     }
 
     pub(super) fn up(&mut self) -> Option<&mut Up> {

@@ -118,7 +118,7 @@ impl Turns {
                         up.told += bytes.len();
                     }
                 }
-                Letter::Connected(server, outcome) => self.connected(server, outcome),
+                Letter::Connected(server, attempt, outcome) => self.connected(server, attempt, outcome),
             }
         }
         self.letters = letters;
@@ -184,9 +184,10 @@ impl Turns {
     }
 
     /// A connection was made, or not.
-    fn connected(&mut self, number: usize, outcome: io::Result<Secured<Socket>>) {
+    fn connected(&mut self, number: usize, attempt: u64, outcome: io::Result<Secured<Socket>>) {
         let now = Instant::now();
-        if !matches!(self.servers[number].state, State::Connecting) {
+        let server = &self.servers[number];
+        if !matches!(server.state, State::Connecting(_)) || server.attempt != attempt {
             return;
         }
         let registered = outcome.and_then(|mut socket| {
@@ -204,6 +205,8 @@ impl Turns {
             functions: &self.settings.functions,
             grab: self.settings.grab,
             exceptions: self.settings.exceptions,
+            seconds: self.settings.seconds,
+            limits: self.settings.limits.clone(),
         };
         let server = &mut self.servers[number];
         server.epoch += 1;
@@ -211,7 +214,7 @@ impl Turns {
         server.state = State::Up(Box::new(Up {
             socket,
             link: Link::new(&introduction, now),
-            line: Cut(Arc::new(Line::new(Arc::clone(&self.mail), origin))),
+            line: Cut(Arc::new(Line::new(Arc::clone(&self.mail), origin, self.settings.limits.body))),
             told: 0,
             // What came behind a handshake was read with it.
             is_readable: true,
@@ -266,6 +269,7 @@ impl Turns {
         if self.hands.len() + 1 == self.ahead.threads() {
             self.servers.iter_mut().filter_map(Server::up).for_each(|up| up.link.stir());
         }
+        let outcome = outcome.within(job.room());
         self.answer(&job, &outcome);
     }
 
@@ -344,7 +348,7 @@ impl Turns {
     fn part(&mut self) {
         for server in &mut self.servers {
             match &mut server.state {
-                State::Down(_) | State::Connecting => server.state = State::Gone,
+                State::Down(_) | State::Connecting(_) => server.state = State::Gone,
                 State::Up(up) if !up.link.is_retired() => {
                     up.link.retire();
                     let busy: Vec<&[u8]> =
@@ -388,12 +392,15 @@ impl Turns {
 /// Connects on a thread of its own: names are looked up, and that may take its time.
 fn connect(
     mail: &Arc<Mail>,
-    number: usize,
+    (number, attempt): (usize, u64),
     address: Address,
     tls: Option<Arc<Connector>>,
     limit: Duration,
 ) -> io::Result<()> {
     let mail = Arc::clone(mail);
-    let attempt = move || mail.post(Letter::Connected(number, Socket::connect(&address, tls.as_deref(), limit)));
-    thread::Builder::new().name("layshaft-connect".to_owned()).spawn(attempt).map(drop)
+    let connect = move || {
+        let outcome = Socket::connect(&address, tls.as_deref(), limit);
+        mail.post(Letter::Connected(number, attempt, outcome));
+    };
+    thread::Builder::new().name("layshaft-connect".to_owned()).spawn(connect).map(drop)
 }
