@@ -42,10 +42,10 @@ type Answers = Vec<(String, Result<TextAnswer, ClientError>)>;
 
 /// Asks all servers at once.
 fn ask_all(client: &Client, command: &str, options: &Admin) -> Answers {
-    let end = Instant::now() + options.timeout;
+    let end = Instant::now().checked_add(options.timeout);
     let replies: Vec<_> = (0..client.servers().len()).map(|server| client.admin(server, command)).collect();
     let answers = replies.into_iter().zip(client.servers()).map(|(reply, address)| {
-        let left = end.saturating_duration_since(Instant::now());
+        let left = end.map_or(options.timeout, |end| end.saturating_duration_since(Instant::now()));
         let late = |_| Err(ClientError::Silent { server: address.to_string(), after: options.timeout });
         (address.to_string(), reply.wait_timeout(left).unwrap_or_else(late))
     });

@@ -94,6 +94,8 @@ fn prepare(
         From::Servers(servers) => worker.servers(servers),
     };
     worker = options.tls.options().iter().fold(worker, WorkerBuilder::tls);
+    worker = options.max_packet.iter().fold(worker, |worker, size| worker.packet_limit(size.0));
+    worker = worker.timeouts_in_seconds(options.timeout_unit == "s");
     worker = options.prefix.iter().fold(worker, WorkerBuilder::prefix);
     worker = options.id.iter().fold(worker, |worker, id| worker.client_id(id.as_bytes()));
     let mut filter = None;

@@ -75,7 +75,7 @@ impl Address {
     }
 
     /// Connects, and blocks while it does: names are looked up by the system's resolver, which can do no other. All
-    /// addresses of a name share the time.
+    /// addresses of a name share the time, to which the resolver does not keep.
     ///
     /// # Errors
     /// The last address's, or that the name has none.
@@ -83,14 +83,15 @@ impl Address {
         let (host, port) = match self {
             Address::Tcp { host, port } => (host.as_str(), *port),
             #[cfg(unix)]
-            Address::Unix(path) => return std::os::unix::net::UnixStream::connect(path).map(Connected::Unix),
+            Address::Unix(path) => return connect_unix(path, timeout).map(Connected::Unix),
             #[cfg(not(unix))]
             Address::Unix(_) => return Err(io::Error::from(io::ErrorKind::Unsupported)),
         };
-        let end = Instant::now() + timeout;
+        // None if that is beyond what the clock can tell.
+        let end = Instant::now().checked_add(timeout);
         let mut failed = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
         for address in (host, port).to_socket_addrs()? {
-            let left = end.saturating_duration_since(Instant::now());
+            let left = end.map_or(timeout, |end| end.saturating_duration_since(Instant::now()));
             if left.is_zero() {
                 return Err(io::ErrorKind::TimedOut.into());
             }
@@ -105,6 +106,21 @@ impl Address {
         }
         Err(failed)
     }
+}
+
+/// Where nobody accepts and the queue is full, a connect waits for as long as a write may.
+#[cfg(unix)]
+fn connect_unix(path: &std::path::Path, timeout: Duration) -> io::Result<std::os::unix::net::UnixStream> {
+    let socket = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None)?;
+    // No time at all would be no limit.
+    socket.set_write_timeout(Some(timeout.max(Duration::from_millis(1))))?;
+    let is_late = |error: &io::Error| error.kind() == io::ErrorKind::WouldBlock;
+    socket.connect(&socket2::SockAddr::unix(path)?).map_err(|error| match is_late(&error) {
+        true => io::ErrorKind::TimedOut.into(),
+        false => error,
+    })?;
+    socket.set_write_timeout(None)?;
+    Ok(socket.into())
 }
 
 impl FromStr for Address {
@@ -174,6 +190,21 @@ mod tests {
             assert_eq!(address.to_string(), shown);
             assert_eq!(shown.parse(), Ok(address));
         }
+    }
+
+    /// Nobody accepts there, and its queue is full.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_full_socket_is_not_waited_for_longer_than_allowed() {
+        let path = std::env::temp_dir().join(format!("layshaft-address-{}", std::process::id()));
+        let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        socket2::SockRef::from(&listener).listen(0).unwrap();
+        let address = Address::Unix(path.clone());
+        let first = address.connect(Duration::MAX).unwrap();
+        let error = address.connect(Duration::from_millis(10)).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        drop(first);
+        std::fs::remove_file(path).unwrap();
     }
 
     #[test]

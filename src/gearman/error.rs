@@ -14,6 +14,11 @@ pub enum Error {
     Io(io::Error),
     /// The peer sent what is no packet.
     Packet(PacketError),
+    /// Something else is there.
+    NotGearman {
+        /// What it speaks.
+        protocol: &'static str,
+    },
     /// The server answered with an error.
     Server {
         /// Its code, for programs.
@@ -32,6 +37,7 @@ impl fmt::Display for Error {
         match self {
             Error::Io(_) => f.write_str("the connection failed"),
             Error::Packet(_) => f.write_str("the peer does not speak the Gearman protocol"),
+            Error::NotGearman { protocol } => write!(f, "the peer speaks {protocol}, not Gearman"),
             Error::Server { code, text } => {
                 write!(f, "the server says {}: {}", code.escape_debug(), text.escape_debug())
             }
@@ -46,7 +52,7 @@ impl StdError for Error {
         match self {
             Error::Io(error) => Some(error),
             Error::Packet(error) => Some(error),
-            Error::Server { .. } | Error::Silent(_) | Error::Closed => None,
+            Error::NotGearman { .. } | Error::Server { .. } | Error::Silent(_) | Error::Closed => None,
         }
     }
 }
@@ -61,4 +67,11 @@ impl From<PacketError> for Error {
     fn from(error: PacketError) -> Error {
         Error::Packet(error)
     }
+}
+
+/// What is spoken by a peer that says such a line where packets are expected, if that is known.
+pub(super) fn protocol_of(line: &[u8]) -> Option<&'static str> {
+    let known: [(&[u8], &str); 5] =
+        [(b"HTTP/", "HTTP"), (b"<!DOCTYPE", "HTTP"), (b"<html", "HTTP"), (b"SSH-", "SSH"), (b"-ERR", "Redis")];
+    known.iter().find(|(begin, _)| line.starts_with(begin)).map(|(_, protocol)| *protocol)
 }

@@ -62,7 +62,7 @@ pub use builder::{SetupError, WorkerBuilder};
 pub use job::{Job, WorkError};
 
 use super::error::Error;
-use super::packet::Kind;
+use super::packet::{Kind, Limits};
 use super::secured::Connectors;
 use crate::engine::Engine;
 use mail::{Mail, Wish};
@@ -100,7 +100,7 @@ impl Worker {
     /// Takes jobs until it is [stopped](Stopper::stop), or the engine ends.
     ///
     /// # Errors
-    /// When no server was ever reached within the time for it ([`give_up`](WorkerBuilder::give_up)): why the first one was not.
+    /// When no server that takes this worker was ever reached within the time for it ([`give_up`](WorkerBuilder::give_up)): why the first one was not.
     /// And when the system fails to wait for the sockets.
     pub fn run(self) -> Result<Served, Error> {
         self.turns.run(None)
@@ -168,7 +168,7 @@ pub struct Served {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Event<'a> {
-    /// A connection was made.
+    /// A connection was made, and the server has said something that is no refusal.
     #[non_exhaustive]
     Connected {
         /// Where the server is.
@@ -186,7 +186,8 @@ pub enum Event<'a> {
         /// When it is tried again; `None` if it is not.
         retry: Option<Duration>,
     },
-    /// The server refused something, and the connection goes on: the result of a job whose time was up, for one.
+    /// The server refused something, and the connection goes on. gearmand and the Perl server refuse what comes for a job that is
+    /// not this worker's any more; this library's server drops what comes late.
     #[non_exhaustive]
     Refused {
         /// Where the server is.
@@ -203,6 +204,8 @@ struct Settings {
     functions: Vec<(Vec<u8>, Option<Duration>)>,
     grab: Kind,
     exceptions: bool,
+    seconds: bool,
+    limits: Limits,
     repoll: Range<Duration>,
     backoff: Backoff,
     connect_timeout: Duration,

@@ -4,12 +4,14 @@ use super::common::{Gate, engine, watchdog};
 use super::echo;
 use super::fake::{Beside, Fake, SOON, worker_of};
 use layshaft::gearman::packet::Kind;
-use layshaft::gearman::worker::Event;
+use layshaft::gearman::worker::{Backoff, Event};
 use layshaft::gearman::{Error, Job, WorkError, Worker};
 use std::io::Write;
+use std::net::TcpListener;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
+use std::time::Duration;
 
 #[test]
 fn a_panic_fails_its_job_alone() {
@@ -231,6 +233,59 @@ fn a_server_that_knows_only_the_oldest_grab() {
     worker.stop();
 }
 
+/// Every one of these lets itself be connected to.
+#[test]
+fn whoever_takes_no_worker_is_told_with_the_reason() {
+    let _dog = watchdog("refusals");
+    let mut refusal = Vec::new();
+    layshaft::gearman::packet::encode(
+        &mut refusal,
+        layshaft::gearman::packet::Magic::Response,
+        Kind::Error,
+        &[b"tls_required", b"no entry"],
+    );
+    let cases: [(&[u8], &str); 3] = [
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n", "the peer speaks HTTP, not Gearman"),
+        (&refusal, "the server says tls_required: no entry"),
+        (b"", "the peer closed the connection"),
+    ];
+    for (answer, text) in cases {
+        let (engine, listener) = (engine(1), TcpListener::bind("127.0.0.1:0").expect("a free port"));
+        let address = listener.local_addr().expect("it is bound").to_string();
+        let (told, events) = channel();
+        let builder = Worker::builder(&engine).server(&address).backoff(Backoff::always(SOON)).give_up(SOON);
+        let worker = Beside::run(builder.function("echo", echo).on_event(move |event| {
+            told.send(match event {
+                Event::Lost { error, attempts, .. } => Some((error.to_string(), *attempts)),
+                _ => None,
+            })
+            .unwrap();
+        }));
+        let is_over = AtomicBool::new(false);
+        let error = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while let Ok((mut stream, _)) = listener.accept() {
+                    if is_over.load(Ordering::Relaxed) {
+                        break;
+                    }
+                    stream.write_all(answer).unwrap();
+                    stream.shutdown(std::net::Shutdown::Write).unwrap();
+                    // What it says is of no interest, nor is how it goes.
+                    let _ = std::io::copy(&mut stream, &mut std::io::sink());
+                }
+            });
+            let error = worker.end().expect_err(text);
+            is_over.store(true, Ordering::Relaxed);
+            drop(std::net::TcpStream::connect(&address));
+            error
+        });
+        assert_eq!(error.to_string(), text);
+        let heard: Vec<_> = events.iter().collect();
+        let want: Vec<_> = (1..=heard.len()).map(|attempt| Some((text.to_owned(), attempt as u32))).collect();
+        assert_eq!(heard, want, "each time, and nothing but that");
+    }
+}
+
 #[test]
 fn it_gives_up_when_asked_to_and_nobody_was_ever_there() {
     let _dog = watchdog("giving up");
@@ -249,6 +304,38 @@ fn it_gives_up_when_asked_to_and_nobody_was_ever_there() {
     let error = worker.end().expect_err("there is nobody");
     assert!(matches!(&error, Error::Io(cause) if cause.kind() == std::io::ErrorKind::ConnectionRefused), "{error:?}");
     assert_eq!(events.recv().unwrap(), (1, Some(1)));
+}
+
+/// A socket in the file system on which nobody accepts, and that is full, lets nobody connect, and says nothing.
+#[test]
+fn an_attempt_to_connect_that_hangs_is_given_up() {
+    let _dog = watchdog("a full socket");
+    let folder = std::env::temp_dir().join(format!("layshaft-full-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let path = folder.join("socket");
+    let listener = std::os::unix::net::UnixListener::bind(&path).expect("a socket");
+    socket2::SockRef::from(&listener).listen(0).expect("a short queue");
+    let place = socket2::SockAddr::unix(&path).expect("a path");
+    let mut waiting = Vec::new();
+    loop {
+        let socket = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None).expect("a socket");
+        socket.set_nonblocking(true).expect("an option");
+        match socket.connect(&place) {
+            Ok(()) => waiting.push(socket),
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => break,
+            Err(error) => panic!("{error}"),
+        }
+    }
+    let (engine, address) = (engine(1), format!("unix:{}", path.display()));
+    let builder = Worker::builder(&engine).server(&address).connect_timeout(SOON).give_up(SOON).function("echo", echo);
+    let error = Beside::run(builder).end().expect_err("nobody answers");
+    assert!(matches!(&error, Error::Io(cause) if cause.kind() == std::io::ErrorKind::TimedOut), "{error:?}");
+    // More time than the clock can tell.
+    let fake = Fake::new();
+    let worker = Beside::run(worker_of(&engine, &fake).connect_timeout(Duration::MAX).function("echo", echo));
+    fake.accept_asking();
+    worker.stop();
+    std::fs::remove_dir_all(folder).expect("it is there");
 }
 
 #[test]

@@ -41,6 +41,52 @@ fn it_says_who_it_is_and_what_it_can_do() {
     worker.stop();
 }
 
+/// The Perl server's unit.
+#[test]
+fn limits_of_time_can_be_told_in_seconds() {
+    let _dog = watchdog("an introduction");
+    let (engine, fake) = (engine(1), Fake::new());
+    let builder = worker_of(&engine, &fake).function("a", echo).function("b", echo).timeouts_in_seconds(true);
+    let builder = builder.function_timeout("a", Duration::from_millis(2001)).function_timeout("b", Duration::ZERO);
+    let worker = Beside::run(builder);
+    let mut peer = fake.accept();
+    assert_eq!(peer.expect(Kind::CanDoTimeout), [b"a", b"3"]);
+    assert_eq!(peer.expect(Kind::CanDoTimeout), [b"b", b"1"]);
+    worker.stop();
+}
+
+#[test]
+fn what_no_packet_holds_fails_its_job_alone() {
+    let _dog = watchdog("a large result");
+    let (engine, fake) = (engine(1), Fake::new());
+    let body = |job: &Job, payload: Vec<u8>| match payload.as_slice() {
+        b"large" => Ok(vec![7; 95]),
+        b"exception" => Err(WorkError::exception([8; 95])),
+        b"parts" => {
+            job.data(&[9; 200]);
+            job.data(b"");
+            job.warning(&[9; 200]);
+            Ok(vec![7; 94])
+        }
+        _ => Ok(payload),
+    };
+    let worker = Beside::run(worker_of(&engine, &fake).function("f", body).packet_limit(100));
+    let mut peer = fake.accept_asking();
+    let mut call = |payload: &[u8]| {
+        peer.assign("H:x:1", "f", payload);
+        let packets = std::iter::from_fn(|| peer.next()).take_while(|(kind, _)| *kind != Kind::GrabJobUniq);
+        packets.map(|(kind, args)| (kind, args.get(1).cloned().unwrap_or_default())).collect::<Vec<_>>()
+    };
+    let text = b"the result has 95 bytes, and a packet holds 94 of it at most".to_vec();
+    assert_eq!(call(b"large"), [(Kind::WorkException, text), (Kind::WorkFail, vec![])]);
+    assert_eq!(call(b"exception"), [(Kind::WorkException, vec![8; 94]), (Kind::WorkFail, vec![])]);
+    let parts = [94, 94, 12, 0].map(|length| (Kind::WorkData, vec![9; length]));
+    let rest = [(Kind::WorkWarning, vec![9; 94]), (Kind::WorkComplete, vec![7; 94])];
+    assert_eq!(call(b"parts"), [&parts[..], &rest].concat());
+    let served = worker.stop();
+    assert_eq!((served.done, served.failed), (1, 2));
+}
+
 #[test]
 fn gw_08_worker_prefix_is_before_a_tab() {
     let _dog = watchdog("a prefix");

@@ -3,6 +3,7 @@
 use super::MOST_WORKERS;
 use super::tls::Tls;
 use crate::builtin::Builtin;
+use crate::serve::units::Size;
 use clap::builder::{EnumValueParser, TypedValueParser};
 use clap::error::ErrorKind;
 use clap::{Command, CommandFactory, Error, value_parser};
@@ -68,6 +69,14 @@ pub(crate) struct Work {
     /// How long the servers let a job run
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub(crate) timeout: Option<Duration>,
+
+    /// The unit in which the servers read that: ms for gearmand and layshaft, s for the Perl server and `serve --compat perl`
+    #[arg(long, value_name = "UNIT", default_value = "ms", value_parser = ["ms", "s"])]
+    pub(crate) timeout_unit: String,
+
+    /// Bytes of a packet at most: a larger result fails its job. No less than the servers take [default: 64MiB]
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) max_packet: Option<Size>,
 
     /// What the servers call this worker in their tables
     #[arg(long, value_name = "NAME")]

@@ -8,6 +8,7 @@ use super::job::Caller;
 use super::jobs::Attempt;
 use super::link::{Link, Owed, Read};
 use super::update::{RemoteId, RemoteUpdate};
+use crate::gearman::error::protocol_of;
 use crate::gearman::packet::{Kind, Packet, PacketError};
 use std::sync::Arc;
 use std::time::Instant;
@@ -56,9 +57,7 @@ impl Core {
 
     /// A line of text: part of the answer to a text command, or a sign that something else listens there.
     fn line(&mut self, i: usize, line: &[u8]) -> Result<(), Cause> {
-        let known: [(&[u8], &str); 5] =
-            [(b"HTTP/", "HTTP"), (b"<!DOCTYPE", "HTTP"), (b"<html", "HTTP"), (b"SSH-", "SSH"), (b"-ERR", "Redis")];
-        if let Some((_, protocol)) = known.iter().find(|(begin, _)| line.starts_with(begin)) {
+        if let Some(protocol) = protocol_of(line) {
             return Err(Cause::Foreign(protocol));
         }
         let server = &mut self.servers[i];

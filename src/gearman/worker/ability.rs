@@ -54,6 +54,22 @@ impl Outcome {
         result.map_or_else(Outcome::Failed, Outcome::Done)
     }
 
+    /// The same where a packet holds no more than `most` bytes of it: what the server would not read it would take for a lost
+    /// connection, and give the job to the next worker.
+    pub(super) fn within(self, most: usize) -> Outcome {
+        match self {
+            Outcome::Done(result) if result.len() > most => {
+                let text = format!("the result has {} bytes, and a packet holds {most} of it at most", result.len());
+                Outcome::Failed(WorkError::exception(text)).within(most)
+            }
+            Outcome::Failed(WorkError::Exception(mut why)) => {
+                why.truncate(most);
+                Outcome::Failed(WorkError::Exception(why))
+            }
+            other => other,
+        }
+    }
+
     fn of_error(error: JobError) -> Outcome {
         match error {
             JobError::Cancelled | JobError::Evicted => Outcome::NotRun,

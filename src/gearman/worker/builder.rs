@@ -12,7 +12,7 @@ use crate::engine::Engine;
 use crate::error::RegisterError;
 use crate::function::Function;
 use crate::gearman::address::{Address, AddressError};
-use crate::gearman::packet::Kind;
+use crate::gearman::packet::{Kind, Limits};
 use crate::gearman::secured::Connectors;
 use crate::gearman::tls::TlsError;
 use crate::sync::Hashing;
@@ -64,6 +64,8 @@ impl WorkerBuilder {
                 functions: Vec::new(),
                 grab: Kind::GrabJobUniq,
                 exceptions: true,
+                seconds: false,
+                limits: Limits::default(),
                 repoll: Duration::from_secs(15)..Duration::from_secs(75),
                 backoff: Backoff::default(),
                 connect_timeout: Duration::from_secs(10),
@@ -151,9 +153,17 @@ impl WorkerBuilder {
     }
 
     /// How long the server lets a job of a function run; it fails then, or is given to another worker, as the server likes.
-    /// Said in milliseconds, as gearmand wants it. Default: no limit.
+    /// Said in milliseconds, as gearmand and this library's server want it, unless [`timeouts_in_seconds`](Self::timeouts_in_seconds)
+    /// is set. Default: no limit.
     pub fn function_timeout(mut self, name: impl Into<String>, limit: Duration) -> Self {
         self.timeouts.push((name.into(), limit));
+        self
+    }
+
+    /// Says how long jobs may run in seconds, rounded up, as the Perl server wants it, and this library's in its `perl` mode: these
+    /// take 5000 ms for 5000 s. Default: in milliseconds.
+    pub fn timeouts_in_seconds(mut self, seconds: bool) -> Self {
+        self.settings.seconds = seconds;
         self
     }
 
@@ -220,6 +230,15 @@ impl WorkerBuilder {
         self
     }
 
+    /// The largest packet that is taken or sent, in bytes without its header. A server closes the connection over a packet that is
+    /// too large for it, and hands the job to the next worker: so a larger result fails its job, and says why. A larger job ends
+    /// the connection; the limit should be no smaller than that of the servers. Default: 64 MiB and 64 KiB, as the servers'.
+    pub fn packet_limit(mut self, bytes: usize) -> Self {
+        // What no packet can say of itself.
+        self.settings.limits.body = bytes.min(u32::MAX as usize);
+        self
+    }
+
     /// How long a server may take to answer when it was asked for a job; then the connection is made anew. A part of a packet that
     /// comes or goes begins the time anew. After half a second already the others are asked. One that takes nothing of what is
     /// sent to it is left after twice the time. Default: 30 s.
@@ -264,8 +283,6 @@ impl WorkerBuilder {
         let (mut abilities, mut numbers) = (Vec::new(), HashMap::new());
         for (name, make) in functions {
             let limit = timeouts.iter().rev().find(|(other, _)| *other == name).map(|(_, limit)| *limit);
-            // Less than the least that can be said would say that there is none.
-            let limit = limit.map(|limit| limit.max(Duration::from_millis(1)));
             let name = prefix.iter().map(|prefix| format!("{prefix}{SEPARATOR}")).chain([name]).collect::<String>();
             if name.is_empty() || name.contains('\0') {
                 return Err(SetupError::Register(RegisterError::InvalidName(format!(

@@ -18,12 +18,21 @@ pub(super) struct Line {
     /// Bytes that were told and are not sent.
     unsent: Mutex<usize>,
     has_room: Condvar,
+    /// Bytes of a packet's body at most.
+    most: usize,
 }
 
 impl Line {
-    pub(super) fn new(mail: Arc<Mail>, origin: Origin) -> Line {
+    pub(super) fn new(mail: Arc<Mail>, origin: Origin, most: usize) -> Line {
         let (is_cut, unsent, has_room) = (AtomicBool::new(false), Mutex::new(0), Condvar::new());
-        Line { mail, origin, is_cut, unsent, has_room }
+        Line { mail, origin, is_cut, unsent, has_room, most }
+    }
+
+    #[cfg(test)]
+    pub(super) fn of_nobody() -> Line {
+        let poll = mio::Poll::new().expect("a poll");
+        let bell = mio::Waker::new(poll.registry(), mio::Token(0)).expect("a bell");
+        Line::new(Arc::new(Mail::new(bell)), Origin { server: 0, epoch: 0 }, usize::MAX)
     }
 
     /// Tells the jobs that nobody hears them any more.
@@ -112,14 +121,23 @@ impl Job {
         self.tell(Kind::WorkStatus, &[self.id(), done.as_bytes(), total.as_bytes()]);
     }
 
-    /// Gives a part of the result.
+    /// Gives a part of the result. One that no packet holds goes in several ([`packet_limit`](super::WorkerBuilder::packet_limit)).
     pub fn data(&self, part: &[u8]) {
-        self.tell(Kind::WorkData, &[self.id(), part]);
+        let (first, rest) = part.split_at(part.len().min(self.room()));
+        self.tell(Kind::WorkData, &[self.id(), first]);
+        for part in rest.chunks(self.room().max(1)) {
+            self.tell(Kind::WorkData, &[self.id(), part]);
+        }
     }
 
-    /// Warns of something; the job goes on.
+    /// Warns of something; the job goes on. What no packet holds is cut off.
     pub fn warning(&self, text: &[u8]) {
-        self.tell(Kind::WorkWarning, &[self.id(), text]);
+        self.tell(Kind::WorkWarning, &[self.id(), &text[..text.len().min(self.room())]]);
+    }
+
+    /// Bytes that a packet holds beside the id.
+    pub(super) fn room(&self) -> usize {
+        self.0.line.most.saturating_sub(self.0.id.len() + 1)
     }
 
     /// Passes on what a body told through [`Running`](crate::Running).

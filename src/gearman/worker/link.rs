@@ -2,7 +2,7 @@
 
 use super::ability::Outcome;
 use super::job::{Job, WorkError};
-use crate::gearman::error::Error;
+use crate::gearman::error::{Error, protocol_of};
 use crate::gearman::packet::{Kind, Limits, Magic, Message, Packet, PacketError, decode, encode};
 use std::time::{Duration, Instant};
 
@@ -39,6 +39,9 @@ pub(super) struct Introduction<'a> {
     pub(super) grab: Kind,
     /// Whether to tell exceptions as such.
     pub(super) exceptions: bool,
+    /// How long a job may run, in seconds instead of milliseconds.
+    pub(super) seconds: bool,
+    pub(super) limits: Limits,
 }
 
 /// One conversation.
@@ -83,6 +86,12 @@ pub(super) struct Link {
     pub(super) in_hand: usize,
     /// Failures sent behind exceptions: a server for which an exception is the end refuses them.
     afterthoughts: usize,
+    /// Answers that may come before the last of these refusals.
+    before_afterthought: usize,
+    /// Something was heard but errors: a server that takes this worker.
+    pub(super) is_known: bool,
+    /// An error of before: a reason why this worker is not taken, if no more comes.
+    refusal: Option<News>,
 }
 
 impl Link {
@@ -92,7 +101,7 @@ impl Link {
             input: Vec::new(),
             output: Vec::new(),
             sent: 0,
-            limits: Limits::default(),
+            limits: introduction.limits.clone(),
             grab: introduction.grab,
             exceptions: introduction.exceptions,
             grabs: 0,
@@ -111,13 +120,21 @@ impl Link {
             heard: now,
             in_hand: 0,
             afterthoughts: 0,
+            before_afterthought: 0,
+            is_known: false,
+            refusal: None,
         };
         if let Some(id) = introduction.client_id {
             link.say(Kind::SetClientId, &[id]);
         }
         for (name, limit) in introduction.functions {
             match limit {
-                Some(limit) => link.say(Kind::CanDoTimeout, &[name, limit.as_millis().to_string().as_bytes()]),
+                Some(limit) => {
+                    let unit = if introduction.seconds { Duration::from_secs(1) } else { Duration::from_millis(1) };
+                    // Less than the least that can be said would say that there is none.
+                    let number = limit.as_nanos().div_ceil(unit.as_nanos()).max(1);
+                    link.say(Kind::CanDoTimeout, &[name, number.to_string().as_bytes()]);
+                }
                 None => link.say(Kind::CanDo, &[name]),
             }
         }
@@ -255,6 +272,7 @@ impl Link {
                 self.say(Kind::WorkException, &[job.id(), why]);
                 self.say(Kind::WorkFail, &[job.id()]);
                 self.afterthoughts += 1;
+                self.before_afterthought = self.grabs;
             }
             // Unanswered: the server hands it to another worker when this connection ends.
             Outcome::NotRun => self.retire(),
@@ -296,11 +314,19 @@ impl Link {
                     used += length;
                     // What a later protocol has may come.
                     if frame.magic == Magic::Response && Kind::from_code(frame.code).is_some() {
-                        news.extend(self.take(&frame.packet()?, now));
+                        let packet = frame.packet()?;
+                        if !self.is_known && packet.kind != Kind::Error {
+                            self.is_known = true;
+                            news.extend(self.refusal.take());
+                        }
+                        news.extend(self.take(&packet, now));
                     }
                 }
                 // A server that says something in words does not mean a worker.
                 Message::Line { line, .. } => {
+                    if let Some(protocol) = protocol_of(line) {
+                        return Err(Error::NotGearman { protocol });
+                    }
                     let mut magic = [0; 4];
                     magic.iter_mut().zip(line).for_each(|(to, from)| *to = *from);
                     return Err(PacketError::BadMagic(magic).into());
@@ -336,6 +362,19 @@ impl Link {
         self.grabs = self.grabs.saturating_sub(1);
         self.owed_since = (self.grabs > 0).then_some(now);
         self.has_answered = true;
+        // What answers a later question comes behind all refusals.
+        match self.before_afterthought.checked_sub(1) {
+            Some(left) => self.before_afterthought = left,
+            None => self.afterthoughts = 0,
+        }
+    }
+
+    /// Why the server does not take this worker, if it has said that.
+    pub(super) fn refusal(&mut self) -> Option<Error> {
+        match self.refusal.take() {
+            Some(News::Error { code, text }) => Some(Error::Server { code, text }),
+            _ => None,
+        }
     }
 
     /// An error is no answer to a grab, but for a server that does not know the kind of grab.
@@ -344,16 +383,24 @@ impl Link {
             self.afterthoughts -= 1;
             return None;
         }
-        if self.grabs > 0 && !self.has_answered && self.grab != Kind::GrabJob {
+        let [code, text] = [0, 1].map(|i| String::from_utf8_lossy(packet.arg(i)).into_owned());
+        if self.grabs > 0 && !self.has_answered && self.grab != Kind::GrabJob && is_of_command(&code, &text) {
             self.grab = Kind::GrabJob;
             self.grabs -= 1;
             self.owed_since = None;
             self.grab(now);
             return None;
         }
-        let [code, text] = [0, 1].map(|i| String::from_utf8_lossy(packet.arg(i)).into_owned());
-        Some(News::Error { code, text })
+        let error = News::Error { code, text };
+        if self.is_known { Some(error) } else { self.refusal.replace(error) }
     }
+}
+
+/// Whether an error says that a command is not known: `INVALID_COMMAND` and the like; the Perl server says `server_error`, and
+/// that there is no `CMD_...`.
+fn is_of_command(code: &str, text: &str) -> bool {
+    let is_named = |text: &str| text.to_ascii_lowercase().contains("command");
+    is_named(code) || is_named(text) || text.contains("CMD_")
 }
 
 fn assigned(packet: &Packet<'_>) -> Assigned {
@@ -376,12 +423,15 @@ fn assigned(packet: &Packet<'_>) -> Assigned {
 mod tests {
     use super::*;
     use crate::gearman::packet::HEADER;
+    use crate::gearman::worker::job::{Facts, Line};
     use proptest::prelude::*;
+    use std::sync::Arc;
 
     fn link(now: Instant) -> Link {
         let functions = [(b"f".to_vec(), None), (b"g".to_vec(), Some(Duration::from_millis(1500)))];
+        let (grab, limits) = (Kind::GrabJobUniq, Limits::default());
         let introduction =
-            Introduction { client_id: None, functions: &functions, grab: Kind::GrabJobUniq, exceptions: true };
+            Introduction { client_id: None, functions: &functions, grab, exceptions: true, seconds: false, limits };
         Link::new(&introduction, now)
     }
 
@@ -469,6 +519,61 @@ mod tests {
         assert_eq!(link.owed_since, Some(at(5)));
         hear(&mut link, Kind::JobAssignUniq, JOB, at(6));
         assert_eq!((link.owed_since, link.heard), (None, at(6)));
+    }
+
+    #[test]
+    fn a_refused_afterthought_hides_no_later_refusal() {
+        let now = Instant::now();
+        let mut link = link(now);
+        let line = Arc::new(Line::of_nobody());
+        let facts = Facts {
+            line,
+            id: JOB[0].into(),
+            function: JOB[1].into(),
+            unique: b"".as_slice().into(),
+            reducer: b"".as_slice().into(),
+        };
+        let job = Job(Arc::new(facts));
+        let refusal: &[&[u8]] = &[b"not_worker", b"not yours"];
+        for refuses in [true, false] {
+            link.grab(now);
+            link.grab(now);
+            hear(&mut link, Kind::JobAssignUniq, JOB, now);
+            link.answer(&job, &Outcome::Failed(WorkError::exception("no")));
+            // The other question was before that.
+            assert_eq!(hear(&mut link, Kind::NoJob, &[], now), []);
+            if refuses {
+                assert_eq!(hear(&mut link, Kind::Error, refusal, now), []);
+            }
+            link.grab(now);
+            assert_eq!(hear(&mut link, Kind::NoJob, &[], now), []);
+            assert_eq!(hear(&mut link, Kind::Error, refusal, now).len(), 1, "{refuses}");
+        }
+    }
+
+    #[test]
+    fn only_a_command_that_is_not_known_is_replaced() {
+        let now = Instant::now();
+        let known: [[&[u8]; 2]; 3] = [
+            [b"INVALID_COMMAND", b"30 is no packet type"],
+            [b"server_error", b"Can't locate object method \"CMD_\" via package"],
+            [b"ERR", b"Unknown Command"],
+        ];
+        for error in known {
+            let mut link = link(now);
+            link.grab(now);
+            said(&mut link);
+            hear(&mut link, Kind::Error, &error, now);
+            assert_eq!((said(&mut link), link.refusal().is_none()), (vec![Kind::GrabJob], true));
+        }
+        for code in [&b"tls_required"[..], b"too_many_connections", b"peer_not_allowed"] {
+            let mut link = link(now);
+            link.grab(now);
+            said(&mut link);
+            assert_eq!(hear(&mut link, Kind::Error, &[code, b"go away"], now), []);
+            assert_eq!((said(&mut link), link.is_known), (vec![], false));
+            assert!(matches!(link.refusal(), Some(Error::Server { text, .. }) if text == "go away"));
+        }
     }
 
     /// The rest of a large job comes slowly, or a large result goes slowly: neither is silence.

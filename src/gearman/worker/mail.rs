@@ -16,8 +16,8 @@ pub(super) enum Letter {
     Ended(Key),
     /// A packet of a running job, for the connection that it came from.
     Packet(Origin, Vec<u8>),
-    /// An attempt to connect to a server has ended.
-    Connected(usize, io::Result<Secured<Socket>>),
+    /// An attempt to connect to a server has ended: which, and the how manieth.
+    Connected(usize, u64, io::Result<Secured<Socket>>),
 }
 
 /// A connection: which server, and which of the connections that there were to it.

@@ -31,6 +31,8 @@ pub(super) struct Server {
     pub(super) outage: Outage,
     /// Why it was lost last.
     pub(super) error: Option<Error>,
+    /// Attempts to connect that there were: what is heard of earlier ones is void.
+    pub(super) attempt: u64,
     /// Connections there were.
     pub(super) epoch: u64,
 }
@@ -38,7 +40,8 @@ pub(super) struct Server {
 pub(super) enum State {
     /// Tried again at this time.
     Down(Instant),
-    Connecting,
+    /// Until this time, if there is one: a resolver, or a full socket in the file system, may take for ever.
+    Connecting(Option<Instant>),
     Up(Box<Up>),
     /// All was said, and the server closes the connection, or it is closed at this time.
     Parting(Secured<Socket>, Instant),
@@ -66,6 +69,8 @@ pub(super) struct Up {
     pub(super) is_writable: bool,
     /// The peer sends no more: a short read is not the last one.
     pub(super) is_read_closed: bool,
+    /// Whether it was told that there is a connection.
+    pub(super) is_told: bool,
     /// How long nothing may be heard before it is asked without a wake-up.
     pub(super) patience: Duration,
 }
@@ -76,7 +81,7 @@ impl Server {
             Place::At(address) => address.to_string(),
             Place::Stdio => "standard input".to_owned(),
         };
-        Server { place, name, state: State::Down(now), outage: Outage::default(), error: None, epoch: 0 }
+        Server { place, name, state: State::Down(now), outage: Outage::default(), error: None, attempt: 0, epoch: 0 }
     }
 
     pub(super) fn up(&mut self) -> Option<&mut Up> {

@@ -118,7 +118,7 @@ impl Turns {
                         up.told += bytes.len();
                     }
                 }
-                Letter::Connected(server, outcome) => self.connected(server, outcome),
+                Letter::Connected(server, attempt, outcome) => self.connected(server, attempt, outcome),
             }
         }
         self.letters = letters;
@@ -160,8 +160,14 @@ impl Turns {
         let Some(up) = self.servers[number].up() else { return };
         let outcome = up.read(&mut scratch.buffer, now, &mut scratch.news);
         let line = Arc::clone(&up.line.0);
-        if up.link.heard == now {
+        // Whoever else listens there, or takes no worker, is a server that is down.
+        if up.link.is_known && up.link.heard == now {
+            let is_first = !mem::replace(&mut up.is_told, true);
             self.servers[number].outage.end();
+            if is_first {
+                self.has_met = true;
+                self.settings.tell(&Event::Connected { server: &self.servers[number].name });
+            }
         }
         for news in scratch.news.drain(..) {
             match news {
@@ -178,9 +184,10 @@ impl Turns {
     }
 
     /// A connection was made, or not.
-    fn connected(&mut self, number: usize, outcome: io::Result<Secured<Socket>>) {
+    fn connected(&mut self, number: usize, attempt: u64, outcome: io::Result<Secured<Socket>>) {
         let now = Instant::now();
-        if !matches!(self.servers[number].state, State::Connecting) {
+        let server = &self.servers[number];
+        if !matches!(server.state, State::Connecting(_)) || server.attempt != attempt {
             return;
         }
         let registered = outcome.and_then(|mut socket| {
@@ -191,12 +198,15 @@ impl Turns {
             Ok(socket) => socket,
             Err(error) => return self.lose(number, error.into(), now),
         };
-        self.has_met = true;
+        // There is no other.
+        self.has_met |= self.servers[number].place == super::server::Place::Stdio;
         let introduction = Introduction {
             client_id: self.settings.client_id.as_deref(),
             functions: &self.settings.functions,
             grab: self.settings.grab,
             exceptions: self.settings.exceptions,
+            seconds: self.settings.seconds,
+            limits: self.settings.limits.clone(),
         };
         let server = &mut self.servers[number];
         server.epoch += 1;
@@ -204,20 +214,21 @@ impl Turns {
         server.state = State::Up(Box::new(Up {
             socket,
             link: Link::new(&introduction, now),
-            line: Cut(Arc::new(Line::new(Arc::clone(&self.mail), origin))),
+            line: Cut(Arc::new(Line::new(Arc::clone(&self.mail), origin, self.settings.limits.body))),
             told: 0,
             // What came behind a handshake was read with it.
             is_readable: true,
             is_writable: true,
             is_read_closed: false,
+            is_told: false,
             patience: time::between(&self.settings.repoll, &mut self.random),
         }));
-        self.settings.tell(&Event::Connected { server: &self.servers[number].name });
     }
 
     /// A connection, or an attempt at one, failed.
     fn lose(&mut self, number: usize, error: Error, now: Instant) {
         let server = &mut self.servers[number];
+        let error = server.up().and_then(|up| up.link.refusal()).unwrap_or(error);
         let wait = server.outage.failed(&self.settings.backoff, now);
         let is_last = server.place == super::server::Place::Stdio || self.wish != Wish::Run;
         let next = if is_last { State::Gone } else { State::Down(now + wait) };
@@ -258,6 +269,7 @@ impl Turns {
         if self.hands.len() + 1 == self.ahead.threads() {
             self.servers.iter_mut().filter_map(Server::up).for_each(|up| up.link.stir());
         }
+        let outcome = outcome.within(job.room());
         self.answer(&job, &outcome);
     }
 
@@ -336,7 +348,7 @@ impl Turns {
     fn part(&mut self) {
         for server in &mut self.servers {
             match &mut server.state {
-                State::Down(_) | State::Connecting => server.state = State::Gone,
+                State::Down(_) | State::Connecting(_) => server.state = State::Gone,
                 State::Up(up) if !up.link.is_retired() => {
                     up.link.retire();
                     let busy: Vec<&[u8]> =
@@ -380,12 +392,15 @@ impl Turns {
 /// Connects on a thread of its own: names are looked up, and that may take its time.
 fn connect(
     mail: &Arc<Mail>,
-    number: usize,
+    (number, attempt): (usize, u64),
     address: Address,
     tls: Option<Arc<Connector>>,
     limit: Duration,
 ) -> io::Result<()> {
     let mail = Arc::clone(mail);
-    let attempt = move || mail.post(Letter::Connected(number, Socket::connect(&address, tls.as_deref(), limit)));
-    thread::Builder::new().name("layshaft-connect".to_owned()).spawn(attempt).map(drop)
+    let connect = move || {
+        let outcome = Socket::connect(&address, tls.as_deref(), limit);
+        mail.post(Letter::Connected(number, attempt, outcome));
+    };
+    thread::Builder::new().name("layshaft-connect".to_owned()).spawn(connect).map(drop)
 }

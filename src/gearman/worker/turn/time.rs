@@ -5,7 +5,7 @@ use crate::gearman::error::Error;
 use crate::gearman::secured::Secured;
 use crate::gearman::worker::link::Link;
 use crate::gearman::worker::mail::Wish;
-use crate::gearman::worker::server::{Place, State};
+use crate::gearman::worker::server::{Place, Server, State};
 use crate::gearman::worker::socket::Socket;
 use std::io;
 use std::ops::Range;
@@ -34,6 +34,9 @@ impl Turns {
         for number in 0..self.servers.len() {
             match &mut self.servers[number].state {
                 State::Down(until) if *until <= now => self.try_to_connect(number, now),
+                State::Connecting(Some(until)) if *until <= now => {
+                    self.lose(number, io::Error::from(io::ErrorKind::TimedOut).into(), now);
+                }
                 State::Parting(_, until) if *until <= now => self.servers[number].state = State::Gone,
                 State::Up(up) => {
                     let limit = self.settings.answer_timeout;
@@ -57,12 +60,18 @@ impl Turns {
     }
 
     fn try_to_connect(&mut self, number: usize, now: Instant) {
-        self.servers[number].state = State::Connecting;
+        let limit = self.settings.connect_timeout;
+        let server = &mut self.servers[number];
+        server.state = State::Connecting(now.checked_add(limit));
+        server.attempt += 1;
+        let attempt = server.attempt;
         let outcome = match &self.servers[number].place {
-            Place::Stdio => Socket::stdio().map(|socket| self.connected(number, Ok(Secured::new(socket, None)))),
+            Place::Stdio => {
+                Socket::stdio().map(|socket| self.connected(number, attempt, Ok(Secured::new(socket, None))))
+            }
             Place::At(address) => {
                 let tls = self.settings.tls.of(address);
-                connect(&self.mail, number, address.clone(), tls, self.settings.connect_timeout)
+                connect(&self.mail, (number, attempt), address.clone(), tls, limit)
             }
         };
         if let Err(error) = outcome {
@@ -76,7 +85,8 @@ impl Turns {
             return Ok(());
         }
         // However short the time, each is tried once.
-        let are_tried = self.servers.iter().all(|server| server.error.is_some());
+        let is_tried = |server: &Server| server.error.is_some() && !matches!(server.state, State::Up(_));
+        let are_tried = self.servers.iter().all(is_tried);
         let is_late = self.settings.give_up.is_some_and(|limit| now.saturating_duration_since(self.started) >= limit);
         let are_gone = self.servers.iter().all(|server| matches!(server.state, State::Gone));
         if !(is_late && are_tried || are_gone) {
@@ -100,7 +110,8 @@ impl Turns {
                     due(up.link.owed_since.map(|since| since + SLOW).filter(|slow| *slow > now));
                     due(up.link.is_asleep().then(|| up.link.heard.checked_add(up.patience)).flatten());
                 }
-                State::Connecting | State::Gone => {}
+                State::Connecting(until) => due(*until),
+                State::Gone => {}
             }
         }
         due(is_asked.then(|| now + TICK));
