@@ -199,7 +199,7 @@ impl Shard {
         if self.index == 0 {
             self.keep_time(now);
         }
-        if !self.is_sending && self.hub.phase() == SENDING {
+        if self.hub.phase() == SENDING {
             self.hear_no_more();
         }
         if self.next_sweep.is_some_and(|at| at <= now) {
