@@ -146,18 +146,26 @@ impl<A: Send + 'static, R: Send + 'static> Function<A, R> {
     }
 
     pub(crate) fn send_with(&self, priority: Priority, arg: A, terms: Terms) -> Result<(), SubmitError<A>> {
-        if priority == Priority::Normal && terms.is_empty() {
+        if priority == Priority::Normal && terms.is_empty() && !terms.beyond_limits {
             return self.send(arg);
         }
-        self.queue_with(priority, detached(), arg, terms)
+        self.queue_with(priority, detached(), arg, terms, true)
     }
 
     pub(crate) fn submit_with(&self, priority: Priority, arg: A, terms: Terms) -> Result<JobHandle<R>, SubmitError<A>> {
-        if priority == Priority::Normal && terms.is_empty() {
+        if priority == Priority::Normal && terms.is_empty() && !terms.beyond_limits {
             return self.submit(arg);
         }
         let Some(slot) = ResultSlot::acquire::<R>() else { return Err(SubmitError::Full(arg)) };
-        self.handle(slot, self.queue_with(priority, slot.as_ptr(), arg, terms))
+        self.handle(slot, self.queue_with(priority, slot.as_ptr(), arg, terms, true))
+    }
+
+    /// [`submit`](Self::submit) with terms, from a thread that others wait for: where [`Overflow::Block`](crate::Overflow::Block)
+    /// would make it wait, the function is full.
+    #[cfg(feature = "gearman")]
+    pub(crate) fn submit_at_once(&self, arg: A, terms: Terms) -> Result<JobHandle<R>, SubmitError<A>> {
+        let Some(slot) = ResultSlot::acquire::<R>() else { return Err(SubmitError::Full(arg)) };
+        self.handle(slot, self.queue_with(Priority::Normal, slot.as_ptr(), arg, terms, false))
     }
 
     /// The handle of a job that was queued, or not.
@@ -182,14 +190,15 @@ impl<A: Send + 'static, R: Send + 'static> Function<A, R> {
         control: *mut ResultSlot,
         arg: A,
         terms: Terms,
+        may_wait: bool,
     ) -> Result<(), SubmitError<A>> {
         if !terms.is_empty() {
             self.manage();
         }
         if is_inline::<A>() {
-            self.queue_stored_with(priority, control, Inline::wrap(arg), terms)
+            self.queue_stored_with(priority, control, Inline::wrap(arg), terms, may_wait)
         } else {
-            self.queue_stored_with(priority, control, <Box<A>>::wrap(arg), terms)
+            self.queue_stored_with(priority, control, <Box<A>>::wrap(arg), terms, may_wait)
         }
     }
 
@@ -200,6 +209,7 @@ impl<A: Send + 'static, R: Send + 'static> Function<A, R> {
         control: *mut ResultSlot,
         stored: S,
         terms: Terms,
+        may_wait: bool,
     ) -> Result<(), SubmitError<A>> {
         let core = &*self.core;
         let is_inside = Worker::with_current(|w| w.is_some_and(|w| ptr::eq(w.shared(), core.shared())));
@@ -209,7 +219,7 @@ impl<A: Send + 'static, R: Send + 'static> Function<A, R> {
             return Err(SubmitError::Closed(stored.unwrap()));
         }
         if core.flags() & MANAGED != 0 {
-            return Self::submit_managed(core, priority, control, stored, terms);
+            return Self::submit_managed(core, priority, control, stored, terms, may_wait);
         }
         if core.lane(priority).is_none() {
             core.shared().make_side(core);
@@ -261,7 +271,7 @@ impl<A: Send + 'static, R: Send + 'static> Function<A, R> {
         if core.flags() == 0 {
             Self::push(core, control, stored)
         } else {
-            self.queue_stored_with(Priority::Normal, control, stored, Terms::default())
+            self.queue_stored_with(Priority::Normal, control, stored, Terms::default(), true)
         }
     }
 
@@ -291,10 +301,11 @@ impl<A: Send + 'static, R: Send + 'static> Function<A, R> {
         control: *mut ResultSlot,
         stored: S,
         terms: Terms,
+        may_wait: bool,
     ) -> Result<(), SubmitError<A>> {
         // SAFETY: this function's jobs are stored as `S`.
         let desk = unsafe { managed::desk::<S>(core) }.expect("the flag is raised after it was made");
-        let may_wait = Worker::with_current(|worker| worker.is_none());
+        let may_wait = may_wait && Worker::with_current(|worker| worker.is_none());
         let submitted = desk.submit(priority, Entry::new(control, stored), terms, may_wait);
         submitted.map_err(|(why, entry)| match why {
             NoRoom::Closed => SubmitError::Closed(entry.stored.unwrap()),

@@ -83,6 +83,13 @@ impl<'f, A, R> Submit<'f, A, R> {
         self
     }
 
+    /// Has the job accepted however many are queued, and no other one go for it: for a job that was promised a place earlier. It
+    /// counts as queued like any other. Default: the function's limits apply.
+    pub fn beyond_limits(mut self) -> Self {
+        self.terms.beyond_limits = true;
+        self
+    }
+
     /// Calls `on_update` with what the job tells while it runs ([`Running::progress`](crate::Running::progress),
     /// [`data`](crate::Running::data), [`warning`](crate::Running::warning), and the same of a [`Completer`](crate::Completer)): in
     /// order, on the thread that tells, which waits for it. A call that panics is given up. Whoever joins a running unique job
@@ -123,6 +130,12 @@ impl<A: Send + 'static, R: Send + 'static> Submit<'_, A, R> {
     /// As for [`Function::submit`].
     pub fn submit(self) -> Result<JobHandle<R>, SubmitError<A>> {
         self.function.submit_with(self.priority, self.arg, self.terms)
+    }
+
+    /// Queues the job if that takes no waiting.
+    #[cfg(feature = "gearman")]
+    pub(crate) fn submit_at_once(self) -> Result<JobHandle<R>, SubmitError<A>> {
+        self.function.submit_at_once(self.arg, self.terms)
     }
 
     /// Queues the job and forgets it.

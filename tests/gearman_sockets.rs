@@ -190,7 +190,12 @@ fn gs_51_four_gigabytes_are_announced() {
     // What is announced and accepted takes memory as it comes.
     let mut waiting: Vec<Peer> = (0..50).map(|_| Peer::at(server.address)).collect();
     for peer in &mut waiting {
-        peer.write(b"\0REQ\0\0\0\x07\x04\0\0\0half");
+        peer.write(b"\0REQ\0\0\0\x07\x04\0\0\0");
+    }
+    // Piece by piece, each of which is read for itself.
+    for _ in 0..3 {
+        Peer::at(server.address).expect_nothing();
+        waiting.iter_mut().for_each(|peer| peer.write(b"x"));
     }
     Peer::at(server.address).expect_nothing();
     let more = server.resident().saturating_sub(before);
@@ -358,6 +363,7 @@ fn a_client_that_reads_nothing() {
     observer.expect_nothing();
     // Others are served; and what it is sent it does not take in time.
     wait_for_connections(&mut observer, 1);
+    assert_eq!(server.status().counters.slow_readers, 1);
 }
 
 #[test]
@@ -368,9 +374,15 @@ fn a_message_that_does_not_end() {
     for bytes in [&b"\0"[..], b"\0REQ\0\0\0\x07\0\0", b"\0REQ\0\0\0\x07\0\0\0\x09abc", b"stat"] {
         let mut peer = Peer::new(&server);
         peer.write(bytes);
+        if bytes.starts_with(b"\0") {
+            peer.expect_error("too_slow");
+        } else {
+            assert!(peer.line().starts_with("ERR too_slow "));
+        }
         peer.expect_end();
     }
     idle.expect_nothing();
+    assert_eq!(server.status().counters.slow_senders, 4);
 }
 
 #[test]

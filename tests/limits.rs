@@ -630,3 +630,24 @@ fn who_waits_for_room_keeps_nothing_that_has_ended() {
     held.release().shutdown(Shutdown::Drain);
     live.assert_balanced();
 }
+
+/// Whatever the priority, and whatever a full queue does else.
+#[test]
+fn a_job_that_was_promised_a_place_has_it() {
+    let _watchdog = watchdog("the end of the jobs");
+    for overflow in [Overflow::Reject, Overflow::Block, Overflow::EvictNewest, Overflow::EvictOldest] {
+        let held = Held::new(1);
+        let (note, log) = noting(&held);
+        note.job(0).beyond_limits().send().unwrap();
+        note.set_limits(Limits::new().capacity(1).overflow(overflow));
+        let job = note.job(1).beyond_limits().submit().unwrap();
+        note.job(2).priority(High).beyond_limits().send().unwrap();
+        assert_eq!(note.queued(), 3, "{overflow:?}");
+        if overflow == Overflow::Reject {
+            assert!(note.send(3).unwrap_err().is_full(), "it counts");
+        }
+        assert_eq!(noted(held, &log), [2, 0, 1]);
+        assert_eq!(value(job), 1);
+        assert!(matches!(note.job(4).beyond_limits().send(), Err(SubmitError::Closed(4))));
+    }
+}

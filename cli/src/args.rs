@@ -111,8 +111,12 @@ pub(crate) struct NetBench {
     pub(crate) only: Vec<String>,
 
     /// How often each is measured
-    #[arg(long, value_name = "N", default_value_t = 5)]
-    pub(crate) rounds: usize,
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) rounds: u16,
+
+    /// Count system calls a job, too: with perf(1), in a run of its own
+    #[arg(long, conflicts_with = "server")]
+    pub(crate) syscalls: bool,
 
     /// Few jobs, once: shows that it works, not how fast
     #[arg(long)]

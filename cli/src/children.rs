@@ -45,6 +45,12 @@ impl Children {
         child.wait()
     }
 
+    /// Kills one that was not reaped, with what it started in its group.
+    pub(crate) fn kill_one(&self, child: &Child) {
+        // One that has ended, with all its group, needs no killing.
+        let _ = kill_process_group(Pid::from_child(child), Signal::KILL);
+    }
+
     /// Kills all, with what they started in their groups; none is started afterwards.
     pub(crate) fn kill(&self) {
         *self.are_over.write().unwrap_or_else(PoisonError::into_inner) = true;

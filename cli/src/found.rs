@@ -12,7 +12,7 @@ pub(crate) enum Format {
 }
 
 /// What a function found for one input.
-#[derive(Debug, Serialize)]
+#[derive(Debug, PartialEq, Serialize)]
 #[serde(untagged)]
 pub(crate) enum Found {
     /// Hexadecimal digits.
@@ -28,7 +28,7 @@ pub(crate) enum Found {
 }
 
 /// Bytes that are text, as a rule: in JSON a string, or an object with all bytes in hexadecimal when they are not UTF-8.
-#[derive(Debug)]
+#[derive(PartialEq, Debug)]
 pub(crate) struct Bytes<T: AsRef<[u8]> = Vec<u8>>(pub(crate) T);
 
 impl<T: AsRef<[u8]>> Serialize for Bytes<T> {

@@ -90,6 +90,11 @@ impl Program {
         }
     }
 
+    /// Kills a process that was not reaped, with what it started in its group.
+    pub(crate) fn kill(&self, child: &Child) {
+        self.children.kill_one(child);
+    }
+
     pub(crate) fn cannot(&self, what: &str, error: &io::Error) -> String {
         format!("cannot {what} {}: {error}", self.quoted())
     }

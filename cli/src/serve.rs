@@ -74,7 +74,7 @@ fn serve(options: &Serve) -> Result<u8, String> {
 fn start(plan: &Plan, scribe: &Arc<Scribe>) -> Result<(Arc<Server>, Engine), String> {
     let listeners = listen::bind(plan)?;
     let metrics = match &plan.server.metrics {
-        Some(place) => listen::bind_tcp(&plan.with_metrics_port(place)?, plan.is_insecure())?,
+        Some(place) => listen::bind_metrics(plan, place)?,
         None => Vec::new(),
     };
     let functions = plan.server.function.as_deref().unwrap_or_default();
@@ -87,7 +87,7 @@ fn start(plan: &Plan, scribe: &Arc<Scribe>) -> Result<(Arc<Server>, Engine), Str
     }
     let hears = Arc::clone(scribe);
     builder = builder.on_event(move |event| hears.hear(event));
-    let server = Arc::new(builder.start().map_err(|error| error.to_string())?);
+    let server = Arc::new(builder.start().map_err(|error| listen::reason(&error))?);
     for listener in metrics {
         if let Ok(address) = listener.local_addr() {
             info!("metrics on http://{address}/metrics");

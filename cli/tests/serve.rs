@@ -151,7 +151,7 @@ const FLAGS: &str = "--port -p, --listen -L, --accept --wakeup --wakeup-delay --
     --notify-pid --notifypid -n, --version -V, --help --job-retries -j, --threads -t, --busy-poll --worker-wakeup -w, --log-file -l, --verbose \
     --backlog -b, --file-descriptors -f, --user -u, --round-robin -R, --config --function --compat --admin-listen --insecure \
     --metrics --wake-order --handle-host --allow-shutdown --drain --max-packet --max-job-bytes --max-connections \
-    --max-connections-per-peer --message-deadline --write-stall --log-level --log-format --max-queue --overflow --run-timeout \
+    --max-connections-per-peer --silence --unix-mode --message-deadline --write-stall --log-level --log-format --max-queue --overflow --run-timeout \
     --on-timeout --on-worker-lost --on-abandon --high-order";
 
 #[test]

@@ -138,6 +138,65 @@ fn a_filter_stays_and_is_started_again() {
     assert_eq!(errors.lines().count(), 2, "{errors}");
 }
 
+#[test]
+fn a_filter_takes_lines_that_are_longer_than_a_pipe() {
+    let (folder, fake) = (here(), Fake::new());
+    let child = start(work(folder.path(), &fake, &["f", "--filter", "--", "cat"]));
+    let mut peer = fake.accept();
+    for _ in 0..2 {
+        let large = "x".repeat(1 << 20);
+        assert_eq!(answer(&mut peer, "f", large.as_bytes()), (Kind::WorkComplete, large));
+    }
+    peer.deny_all();
+    assert_eq!(terminate(child), "");
+}
+
+#[test]
+fn a_filter_gets_a_line_once() {
+    let (folder, fake) = (here(), Fake::new());
+    let script = "while read -r line; do echo $line >>lines; case $line in die) exit 7;; esac; echo $line; done";
+    let child = start(work(folder.path(), &fake, &["f", "--filter", "--", "sh", "-c", script]));
+    let mut peer = fake.accept();
+    assert_eq!(answer(&mut peer, "f", b"a"), (Kind::WorkComplete, "a".to_owned()));
+    assert_eq!(answer(&mut peer, "f", b"die"), (Kind::WorkFail, "`sh` exited with code 7".to_owned()));
+    assert_eq!(answer(&mut peer, "f", b"b"), (Kind::WorkComplete, "b".to_owned()));
+    assert_eq!(fs::read_to_string(folder.path().join("lines")).expect("written"), "a\ndie\nb\n");
+    peer.deny_all();
+    terminate(child);
+}
+
+#[test]
+fn a_filter_that_prints_too_much_answers_no_other_job() {
+    let (folder, fake) = (here(), Fake::new());
+    // At once; and when the first line was taken: the second is there when `late` is opened.
+    let script = r#"while read -r line; do case $line in two) printf '1\n2\n';; late) echo l; read -r x <gate; echo l2; (exec 3>late);;
+        *) echo "<$line"; esac; done"#;
+    let child = start(work(folder.path(), &fake, &["f", "--filter", "--", "sh", "-c", script]));
+    let (gate, late) = (fifo(folder.path(), "gate"), fifo(folder.path(), "late"));
+    let mut peer = fake.accept();
+    let why = "`sh` printed more than a line for a line, and was ended";
+    assert_eq!(answer(&mut peer, "f", b"two"), (Kind::WorkFail, why.to_owned()));
+    assert_eq!(answer(&mut peer, "f", b"a"), (Kind::WorkComplete, "<a".to_owned()));
+    assert_eq!(answer(&mut peer, "f", b"late"), (Kind::WorkComplete, "l".to_owned()));
+    release(&gate);
+    drop(open(&late));
+    assert_eq!(answer(&mut peer, "f", b"b"), (Kind::WorkComplete, "<b".to_owned()));
+    peer.deny_all();
+    terminate(child);
+}
+
+#[test]
+fn a_filter_that_answers_too_early_is_ended() {
+    let (folder, fake) = (here(), Fake::new());
+    let script = "echo early; exec sleep 1000";
+    let child = start(work(folder.path(), &fake, &["f", "--filter", "--", "sh", "-c", script]));
+    let mut peer = fake.accept();
+    let why = "`sh` answered before it had read the line, and was ended";
+    assert_eq!(answer(&mut peer, "f", &b"x".repeat(1 << 20)), (Kind::WorkFail, why.to_owned()));
+    peer.deny_all();
+    terminate(child);
+}
+
 /// Tells that it runs by opening `started`, which it keeps open, and ends when `gate` is opened.
 const SCRIPT: &str = "exec 3>started; read x <gate; cat";
 

@@ -31,8 +31,8 @@ pub use client::{
 pub use error::Error;
 pub use network::{Network, NetworkError};
 pub use server::{
-    Answer, Builder as ServerBuilder, ChangeError, ClientStatus, Compat, FunctionSettings, FunctionStatus, JobState,
-    JobStatus, OnLoss, Server, ServerCounters, ServerEvent, ServerStatus, Times,
+    Answer, Builder as ServerBuilder, ChangeError, ClientStatus, Compat, ExposedError, FunctionSettings,
+    FunctionStatus, JobState, JobStatus, OnLoss, Server, ServerCounters, ServerEvent, ServerStatus, Times,
 };
 pub use tls::TlsError;
 #[cfg(feature = "tls")]

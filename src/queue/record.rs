@@ -24,6 +24,8 @@ pub(crate) struct Terms {
     pub(crate) on_update: Option<OnUpdate>,
     /// Before what is queued of its priority.
     pub(crate) ahead: bool,
+    /// No limit keeps it out. It needs no record.
+    pub(crate) beyond_limits: bool,
 }
 
 impl Terms {

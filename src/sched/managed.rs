@@ -196,6 +196,9 @@ impl<'c, S: Stored> Desk<'c, S> {
                 quietly(|| drop((entry.stored, entry.again)));
                 return Ok(());
             }
+            if terms.beyond_limits && !state.is_closed() {
+                break Ok(());
+            }
             let cancels = origin::cancels(self.core.origin());
             let has_ended = inner.swept != Some(cancels) || inner.state.has_gone();
             if has_ended && !inner.state.has_room(priority) {

@@ -239,6 +239,21 @@ fn what_cannot_be_used_is_told_at_the_start() {
     }
 }
 
+/// TLS alone keeps nobody out.
+#[test]
+fn other_machines_are_kept_out_unless_they_have_certificates() {
+    let authority = Authority::new();
+    let identity = authority.sign("127.0.0.1");
+    let engine = Engine::builder().workers(1).start().unwrap();
+    let start = |options| Server::builder(&engine).listen_tls("0.0.0.0:0", options).start();
+    let asks = || tls(&identity).client_ca_pem(authority.pem.as_str());
+    for options in [tls(&identity), asks().client_optional(true)] {
+        let error = start(options).unwrap_err();
+        assert!(error.to_string().contains("can be reached from other machines"), "{error}");
+    }
+    start(asks()).unwrap();
+}
+
 /// Who may come is asked before anything else.
 #[test]
 fn peers_from_other_networks_are_refused() {

@@ -189,7 +189,8 @@ fn a_certificate_makes_an_administrator_where_that_is_set() {
     let identity = authority.sign("127.0.0.1");
     for (is_set, has_certificate) in [(true, true), (true, false), (false, true)] {
         let options = tls(&identity).client_ca_pem(authority.pem.as_str()).client_optional(true);
-        let server = server_with(|builder| builder.listen_tls("0.0.0.0:0", options.admin_by_certificate(is_set)));
+        let server =
+            server_with(|builder| builder.listen_tls("0.0.0.0:0", options.admin_by_certificate(is_set)).insecure(true));
         let config = trust(&authority, has_certificate.then_some(&identity));
         let mut address = server.addresses()[0];
         address.set_ip([127, 0, 0, 1].into());

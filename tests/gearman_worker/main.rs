@@ -76,6 +76,21 @@ fn gw_06_any_bytes_are_a_result() {
     assert_eq!(worker.stop().done, results.len() as u64);
 }
 
+/// Sent in one go or in pieces: whether it has all gone, nothing but the worker itself will tell it.
+#[test]
+fn a_large_result_is_followed_by_the_next_question() {
+    let _dog = watchdog("large results");
+    let (engine, fake) = (engine(1), Fake::new());
+    let worker = Beside::run(worker_of(&engine, &fake).function("large", |_: &Job, _| Ok(vec![7; 9 << 20])));
+    let mut peer = fake.accept_asking();
+    for _ in 0..20 {
+        peer.assign("H:x:1", "large", b"");
+        peer.expect(Kind::WorkComplete);
+        peer.expect(Kind::GrabJobUniq);
+    }
+    worker.stop();
+}
+
 #[test]
 fn gw_07_what_a_body_tells_is_whole() {
     let _dog = watchdog("updates");
@@ -237,6 +252,36 @@ fn nothing_is_taken_ahead_of_jobs_that_do_not_end() {
     peer.say(Kind::Noop, &[]);
     assert_eq!(peer.so_far(), []);
     gate.open();
+    worker.stop();
+}
+
+#[test]
+fn a_wake_up_that_finds_all_threads_busy_is_handed_back() {
+    let _dog = watchdog("a wake-up");
+    let (engine, fakes, gate) = (engine(1), [Fake::new(), Fake::new()], Gate::new());
+    let pass = gate.clone();
+    let body = move |_: &Job, payload: Vec<u8>| {
+        pass.pass();
+        Ok(payload)
+    };
+    let builder = worker_of(&engine, &fakes[0]).server(fakes[1].address()).function("wait", body);
+    let worker = Beside::run(builder);
+    let [mut first, mut second] = fakes.each_ref().map(Fake::accept_asking);
+    first.send_to_sleep();
+    second.send_to_sleep();
+    first.say(Kind::Noop, &[]);
+    first.expect(Kind::GrabJobUniq);
+    first.assign("H:x:1", "wait", b"x");
+    gate.wait_entered(1);
+    second.say(Kind::Noop, &[]);
+    second.expect(Kind::PreSleep);
+    second.expect(Kind::EchoReq);
+    // No other worker is there: when a thread is idle, it is this one's turn.
+    second.say(Kind::Noop, &[]);
+    second.say(Kind::EchoRes, &[b"awake"]);
+    assert_eq!(second.so_far(), []);
+    gate.open();
+    second.expect(Kind::GrabJobUniq);
     worker.stop();
 }
 

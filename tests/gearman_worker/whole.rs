@@ -92,6 +92,43 @@ fn no_job_waits_behind_another_while_a_worker_is_idle() {
     workers.map(Beside::stop).iter().for_each(|served| assert_eq!(served.failed, 0));
 }
 
+/// A worker that stops is asleep, and did something since it slept last: it would be the first to be woken.
+#[test]
+fn no_job_waits_for_a_worker_that_stops() {
+    let _dog = watchdog("a stop");
+    let (engines, front, gate) = ([engine(2), engine(2)], engine(1), Gate::new());
+    let server = server(&front);
+    let pass = gate.clone();
+    let body = move |_: &Job, payload: Vec<u8>| -> Answer {
+        if payload == b"wait" {
+            pass.pass();
+        }
+        Ok(payload)
+    };
+    let are_asleep = |workers: usize| {
+        while server.clients().iter().filter(|client| client.is_sleeping).count() < workers {
+            std::thread::yield_now();
+        }
+    };
+    let builder = worker_of(&engines[0], &server).function("f", body.clone());
+    let stopping = Beside::run(builder.repoll(Duration::MAX..Duration::MAX));
+    let client = client(&server);
+    let long = client.job("f", "wait").submit().unwrap();
+    gate.wait_entered(1);
+    are_asleep(1);
+    let builder = worker_of(&engines[1], &server).function("f", body);
+    let other = Beside::run(builder.repoll(Duration::MAX..Duration::MAX));
+    are_asleep(2);
+    stopping.stopper.stop();
+    for _ in 0..3 {
+        assert_eq!(client.call("f", "quick").unwrap(), b"quick");
+    }
+    gate.open();
+    assert_eq!(long.wait().unwrap(), b"wait");
+    stopping.end().expect("a good end");
+    assert_eq!(other.stop().done, 3);
+}
+
 #[test]
 fn nothing_is_lost_when_workers_come_and_go() {
     let _dog = watchdog("changing workers");

@@ -1,7 +1,7 @@
 //! What `serve` is asked.
 
 use crate::builtin::Builtin;
-use crate::serve::units::{Allowed, Count, Limit, Place, Size, Time};
+use crate::serve::units::{Allowed, Count, Limit, Mode, Place, Size, Time};
 use serde::Deserialize;
 use std::path::PathBuf;
 
@@ -110,6 +110,10 @@ pub(crate) struct ServerOptions {
     #[arg(env = "LAYSHAFT_SERVE_INSECURE", hide_env = true, help_heading = "Addresses")]
     pub(crate) insecure: Option<bool>,
 
+    /// The mode of the files of Unix sockets: who may connect to them [default: 0660]
+    #[arg(long, value_name = "MODE", env = "LAYSHAFT_SERVE_UNIX_MODE", hide_env = true, help_heading = "Addresses")]
+    pub(crate) unix_mode: Option<Mode>,
+
     /// Connections that may wait to be accepted [default: 1024]
     #[arg(long, short, value_name = "N", env = "LAYSHAFT_SERVE_BACKLOG", hide_env = true, help_heading = "Addresses")]
     pub(crate) backlog: Option<u32>,
@@ -176,7 +180,12 @@ pub(crate) struct ServerOptions {
     #[arg(help_heading = "Limits")]
     pub(crate) max_connections_per_peer: Option<usize>,
 
-    /// How long a message may take from its first byte to its last [default: 60s]
+    /// How long a connection may say nothing after it has come, or `off` [default: 60s]
+    #[arg(long, value_name = "TIME", env = "LAYSHAFT_SERVE_SILENCE", hide_env = true, help_heading = "Limits")]
+    #[arg(allow_negative_numbers = true)]
+    pub(crate) silence: Option<Limit>,
+
+    /// How long a message may take from its first byte to its last, or to grow by 64 KiB [default: 60s]
     #[arg(
         long,
         value_name = "TIME",
@@ -355,7 +364,7 @@ macro_rules! over {
         }
     };
 }
-over!(ServerOptions: listen admin_listen tls_listen tls_cert tls_key tls_client_ca allow port insecure backlog accept metrics function wake_order compat threads busy_poll handle_host allow_shutdown drain
-    max_packet max_job_bytes max_connections max_connections_per_peer message_deadline write_stall file_descriptors pidfile log_file
+over!(ServerOptions: listen admin_listen tls_listen tls_cert tls_key tls_client_ca allow port insecure unix_mode backlog accept metrics function wake_order compat threads busy_poll handle_host allow_shutdown drain
+    max_packet max_job_bytes max_connections max_connections_per_peer silence message_deadline write_stall file_descriptors pidfile log_file
     log_level log_format);
 over!(JobOptions: wakeup wakeup_delay max_queue overflow job_retries run_timeout on_timeout on_worker_lost high_order on_abandon);

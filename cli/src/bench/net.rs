@@ -27,10 +27,14 @@ pub(super) fn run(out: &mut impl Write, options: &NetBench) -> Result<(), String
         writeln!(out, "server: {}", target.describe()).map_err(told)?;
     }
     let rounds = if options.quick { 1 } else { options.rounds };
-    writeln!(out, "medians of {rounds} rounds; every job's result is checked\n").map_err(told)?;
-    writeln!(out, "| scenario | server | jobs/s | p50 us | p99 us | server CPU us/job | bytes/queued job | ratio |")
-        .map_err(told)?;
-    writeln!(out, "|---|---|---:|---:|---:|---:|---:|---:|").map_err(told)?;
+    let counted = if options.syscalls { ", system calls are of one more" } else { "" };
+    writeln!(out, "medians of {rounds} rounds{counted}; every result, and that no job is done twice, is checked; bytes are those of a queued job\nor an idle connection\n").map_err(told)?;
+    writeln!(
+        out,
+        "| scenario | server | jobs/s | p50 us | p99 us | server CPU us/job | bytes | syscalls/job | ratio |"
+    )
+    .map_err(told)?;
+    writeln!(out, "|---|---|---:|---:|---:|---:|---:|---:|---:|").map_err(told)?;
     for scenario in wanted {
         let mut all: Vec<Vec<Measured>> = vec![Vec::new(); targets.len()];
         for _ in 0..rounds {
@@ -38,7 +42,12 @@ pub(super) fn run(out: &mut impl Write, options: &NetBench) -> Result<(), String
                 measured.push(target.measure(scenario, options.quick)?);
             }
         }
-        let medians: Vec<Measured> = all.into_iter().map(Measured::median).collect();
+        let mut medians: Vec<Measured> = all.into_iter().map(Measured::median).collect();
+        if options.syscalls {
+            for (target, median) in targets.iter().zip(&mut medians) {
+                *median = median.with_syscalls(target.count_syscalls(scenario, options.quick)?);
+            }
+        }
         for (target, median) in targets.iter().zip(&medians) {
             // Against the last one, which is the rival.
             let ratio = medians.last().filter(|_| targets.len() > 1).map(|rival| median.ratio(rival));

@@ -2,7 +2,7 @@
 
 use super::plan::{Door, Plan};
 use super::units::Place;
-use layshaft::gearman::ServerBuilder;
+use layshaft::gearman::{ExposedError, ServerBuilder};
 use listenfd::ListenFd;
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -33,15 +33,9 @@ pub(super) fn bind(plan: &Plan) -> Result<Vec<Listener>, String> {
             Place::Unix(_) if door == Door::Tls => return Err("a Unix socket needs no TLS".to_owned()),
             Place::Unix(path) => listeners.push(Listener::UnixPath(path)),
             place @ Place::Tcp(..) => {
-                let sockets = bind_tcp(&place, plan.may_be_reached(door))?;
+                let sockets = bind_tcp(&place)?;
                 listeners.extend(sockets.into_iter().map(|socket| Listener::Tcp(socket, door)));
             }
-        }
-    }
-    for listener in &listeners {
-        if let Listener::Tcp(socket, door) = listener {
-            let address = socket.local_addr().map_err(|error| format!("cannot listen: {error}"))?;
-            check(address, plan.may_be_reached(*door))?;
         }
     }
     Ok(listeners)
@@ -83,27 +77,38 @@ fn given() -> Result<Vec<Listener>, String> {
 ///
 /// # Errors
 /// What cannot be listened on, and why.
-pub(super) fn bind_tcp(place: &Place, may_be_reached: bool) -> Result<Vec<TcpListener>, String> {
+pub(super) fn bind_tcp(place: &Place) -> Result<Vec<TcpListener>, String> {
     let Place::Tcp(host, Some(port)) = place else { return Err("an address of TCP with a port is wanted".to_owned()) };
     let resolved = (host.as_str(), *port).to_socket_addrs();
     let addresses = resolved.map_err(|error| format!("cannot listen on {host}: {error}"))?;
     let mut sockets = Vec::new();
     for address in addresses {
-        check(address, may_be_reached)?;
         sockets.push(TcpListener::bind(address).map_err(|error| told(address, &error))?);
     }
     Ok(sockets)
 }
 
-fn check(address: SocketAddr, may_be_reached: bool) -> Result<(), String> {
-    if address.ip().is_loopback() || may_be_reached {
-        return Ok(());
+/// Binds all addresses that metrics are told at, to whoever asks.
+///
+/// # Errors
+/// What cannot be listened on, and why; or is not to be.
+pub(super) fn bind_metrics(plan: &Plan, place: &Place) -> Result<Vec<TcpListener>, String> {
+    let sockets = bind_tcp(&plan.with_metrics_port(place)?)?;
+    for socket in sockets.iter().filter(|_| !plan.is_insecure()) {
+        let address = socket.local_addr().map_err(|error| format!("cannot listen: {error}"))?;
+        ExposedError::check(address).map_err(|error| advice(&error))?;
     }
-    Err(format!(
-        "{address} can be reached from other machines, and there are no passwords: anyone there could submit and take jobs. \
-         Listen on 127.0.0.1; or ask for certificates (--tls-listen with --tls-client-ca); or say who may come (--allow \
-         10.0.0.0/8), or --insecure if the network is trusted"
-    ))
+    Ok(sockets)
+}
+
+/// Why a server does not start, in the words of the command line.
+pub(super) fn reason(error: &io::Error) -> String {
+    let exposed = error.get_ref().and_then(|error| error.downcast_ref());
+    exposed.map_or_else(|| error.to_string(), advice)
+}
+
+fn advice(error: &ExposedError) -> String {
+    error.advice("--tls-listen with --tls-client-ca", "--allow 10.0.0.0/8", "--insecure")
 }
 
 fn told(address: SocketAddr, error: &io::Error) -> String {

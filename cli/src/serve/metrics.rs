@@ -168,6 +168,8 @@ fn exposition(status: &ServerStatus) -> String {
     for (name, help, value) in [
         ("connections_total", "Connections that came and stayed.", counters.connections),
         ("connections_refused_total", "Connections that were one too many.", counters.turned_away),
+        ("slow_senders_total", "Connections whose peers were too slow to send.", counters.slow_senders),
+        ("slow_readers_total", "Connections whose peers were too slow to read.", counters.slow_readers),
         ("submits_total", "Submits, of any outcome.", counters.submits),
         ("submits_coalesced_total", "Submits that joined another job.", counters.coalesced),
         ("submits_refused_total", "Submits that were refused.", counters.refused),

@@ -65,7 +65,7 @@ impl Plan {
 
     /// A builder with all that is set, but for what is listened on.
     pub(crate) fn builder(&self, engine: &Engine) -> ServerBuilder {
-        let ServerOptions { compat, accept, threads, backlog, wake_order, busy_poll, .. } = &self.server;
+        let ServerOptions { compat, accept, threads, backlog, unix_mode, wake_order, busy_poll, .. } = &self.server;
         let mut builder = Server::builder(engine);
         builder = compat.iter().fold(builder, |builder, compat| {
             builder.compat(match compat {
@@ -75,6 +75,8 @@ impl Plan {
         });
         builder = threads.iter().fold(builder, |builder, threads| builder.threads(usize::from(*threads).max(1)));
         builder = backlog.iter().fold(builder, |builder, backlog| builder.backlog(*backlog));
+        builder =
+            unix_mode.iter().fold(builder, |builder, mode| builder.unix_mode(mode.0)).insecure(self.is_insecure());
         builder = accept.iter().fold(builder, |builder, batch| builder.accept_batch((*batch).max(1)));
         builder = busy_poll.iter().fold(builder, |builder, most| builder.busy_poll(most.0));
         builder = wake_order.iter().fold(builder, |builder, order| builder.wake_busy_first(*order == WakeOrder::Busy));
@@ -87,6 +89,7 @@ impl Plan {
         let server = &self.server;
         let limit = |time: Option<Time>| time.map_or(DEADLINE, |time| time.0);
         builder = builder.deadlines(limit(server.message_deadline), limit(server.write_stall));
+        builder = server.silence.iter().fold(builder, |builder, limit| builder.silence(limit.0));
         if let Some(Size(bytes)) = server.max_packet {
             builder = builder.packet_bytes(bytes);
         }
@@ -142,13 +145,6 @@ impl Plan {
         Ok(tls_client_ca.iter().fold(tls, Tls::client_ca_file))
     }
 
-    /// Whether an address may be reached from other machines.
-    pub(crate) fn may_be_reached(&self, door: Door) -> bool {
-        let has_certificates = door == Door::Tls && self.server.tls_client_ca.is_some();
-        let has_list = self.server.allow.as_ref().is_some_and(|networks| !networks.is_empty());
-        self.is_insecure() || has_certificates || has_list
-    }
-
     /// Where metrics are told: there is no port that everybody expects.
     ///
     /// # Errors
@@ -194,6 +190,7 @@ impl Plan {
             ("tls_key", a.tls_key != b.tls_key),
             ("tls_client_ca", a.tls_client_ca != b.tls_client_ca),
             ("port", a.port != b.port),
+            ("unix_mode", a.unix_mode != b.unix_mode),
             ("backlog", a.backlog != b.backlog),
             ("accept", a.accept != b.accept),
             ("metrics", a.metrics != b.metrics),

@@ -21,6 +21,10 @@ pub(crate) struct Limit(pub(crate) Option<Duration>);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Size(pub(crate) usize);
 
+/// The mode of a file, in octal digits: `0660`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Mode(pub(crate) u32);
+
 /// A number, or `all`, or what is below 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Count(pub(crate) usize);
@@ -82,6 +86,22 @@ impl FromStr for Size {
         };
         let number: usize = number.parse().map_err(|_| wrong())?;
         number.checked_mul(1 << shift).map(Size).ok_or_else(wrong)
+    }
+}
+
+impl FromStr for Mode {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let mode = u32::from_str_radix(text.strip_prefix("0o").unwrap_or(text), 8);
+        mode.ok().filter(|mode| *mode <= 0o777).map(Mode).ok_or_else(|| format!("{text:?} is no mode such as 0660"))
+    }
+}
+
+/// Only text: a number would be read as decimal.
+impl<'de> Deserialize<'de> for Mode {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
     }
 }
 
@@ -171,6 +191,15 @@ mod tests {
         for wrong in ["", "MiB", "1.5k", "3x", "99999999999T", "-1"] {
             assert!(size(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn modes_are_octal() {
+        assert_eq!(
+            ["0660", "0o600", "777", "0"].map(|text| text.parse()),
+            [0o660, 0o600, 0o777, 0].map(|n| Ok(Mode(n)))
+        );
+        assert!(["", "8", "1000", "rw", "-1"].iter().all(|wrong| wrong.parse::<Mode>().is_err()));
     }
 
     #[test]

@@ -322,9 +322,9 @@ impl Core {
     }
 
     /// So much was written of what server `i` shall get.
-    pub(super) fn wrote(&mut self, i: usize, bytes: usize) {
+    pub(super) fn wrote(&mut self, i: usize, bytes: usize, now: Instant) {
         let Core { servers, jobs, wanted, .. } = self;
-        servers[i].link.wrote(bytes, |attempt| {
+        servers[i].link.wrote(bytes, now, |attempt| {
             if let Some(job) = jobs.current(attempt) {
                 job.is_sent = true;
                 wanted.released += std::mem::take(&mut job.held);

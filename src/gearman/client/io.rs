@@ -179,7 +179,8 @@ impl Turns {
                 bytes => stream.write(bytes),
             };
             match written {
-                Ok(written) => self.core.wrote(i, written),
+                Ok(0) => {}
+                Ok(written) => self.core.wrote(i, written, now),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(_) => {

@@ -20,6 +20,13 @@ pub(super) enum Owed {
     Ping,
 }
 
+/// What an answer is owed to, as it was queued.
+pub(super) struct Asked {
+    pub(super) at: Instant,
+    /// Where its last byte is.
+    end: u64,
+}
+
 /// One connection.
 pub(super) struct Link {
     pub(super) out: Vec<u8>,
@@ -30,8 +37,8 @@ pub(super) struct Link {
     written_in_all: u64,
     /// Submits that are not written to their last byte, with where that is.
     unwritten: VecDeque<(u64, Attempt)>,
-    /// Since when each answer has been owed.
-    pub(super) owed: VecDeque<(Instant, Owed)>,
+    /// The answers that are owed.
+    pub(super) owed: VecDeque<(Asked, Owed)>,
     /// Jobs the server has accepted, by its names for them.
     pub(super) accepted: HashMap<Arc<[u8]>, Vec<Attempt>>,
     /// The beginning of a message.
@@ -39,6 +46,8 @@ pub(super) struct Link {
     /// Bytes that it has at least.
     needed: usize,
     pub(super) heard_at: Instant,
+    /// When a part was written last of what the next answer is owed to.
+    pub(super) wrote_at: Instant,
     /// Packets have come: it speaks the protocol.
     pub(super) is_known: bool,
 }
@@ -56,6 +65,7 @@ impl Link {
             partial: Vec::new(),
             needed: 0,
             heard_at: now,
+            wrote_at: now,
             is_known: false,
         }
     }
@@ -68,7 +78,7 @@ impl Link {
         if let Owed::Submit(attempt) = owed {
             self.unwritten.push_back((self.queued_in_all, attempt));
         }
-        self.owed.push_back((now, owed));
+        self.owed.push_back((Asked { at: now, end: self.queued_in_all }, owed));
     }
 
     /// What is to be written.
@@ -77,7 +87,11 @@ impl Link {
     }
 
     /// So many bytes were written; `sent` hears of each submit of which that was the last.
-    pub(super) fn wrote(&mut self, bytes: usize, mut sent: impl FnMut(Attempt)) {
+    pub(super) fn wrote(&mut self, bytes: usize, now: Instant, mut sent: impl FnMut(Attempt)) {
+        // What is written behind that says nothing of it: a server that has stopped takes small packets for long.
+        if self.owed.front().is_some_and(|(asked, _)| asked.end > self.written_in_all) {
+            self.wrote_at = now;
+        }
         self.written += bytes;
         self.written_in_all += bytes as u64;
         if self.written == self.out.len() {
@@ -220,7 +234,7 @@ mod tests {
         }
         let mut sent = Vec::new();
         for (bytes, so_far) in [(9, 0), (1, 1), (19, 2), (1, 3)] {
-            link.wrote(bytes, |attempt| sent.push(attempt));
+            link.wrote(bytes, Instant::now(), |attempt| sent.push(attempt));
             assert_eq!(sent, attempts[..so_far]);
         }
         assert!(link.unwritten().is_empty());

@@ -68,10 +68,12 @@ impl Server {
         if self.state == State::Connecting { self.connecting_since.checked_add(limit) } else { None }
     }
 
-    /// What it owes is due at that time, if it owes anything: silence counts from the last that was heard.
+    /// What it owes is due at that time, if it owes anything: silence counts from the last that was heard, or that it took of
+    /// what it is to answer.
     pub(super) fn answer_due(&self, patience: Option<Duration>) -> Option<Instant> {
         let (asked, _) = self.link.owed.front()?;
-        (self.state == State::Up).then(|| (*asked).max(self.link.heard_at).checked_add(patience?))?
+        let since = asked.at.max(self.link.heard_at).max(self.link.wrote_at);
+        (self.state == State::Up).then(|| since.checked_add(patience?))?
     }
 
     /// When to ask whether it is still there, because jobs run and nothing is heard of them.
@@ -119,7 +121,26 @@ impl fmt::Display for Server {
 
 #[cfg(test)]
 mod tests {
+    use super::super::link::Owed;
     use super::*;
+
+    #[test]
+    fn an_answer_is_due_when_what_asks_for_it_is_written() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut server = Server::new("a:1".parse().unwrap(), start);
+        server.state = State::Up;
+        let due = |server: &Server| server.answer_due(Some(Duration::from_secs(30)));
+        server.link.push(Owed::Ping, at(1), |out| out.resize(1000, 0));
+        server.link.push(Owed::Ping, at(2), |out| out.resize(2000, 0));
+        assert_eq!(due(&server), Some(at(31)));
+        server.link.wrote(999, at(20), |_| {});
+        assert_eq!(due(&server), Some(at(50)));
+        server.link.wrote(1, at(40), |_| {});
+        assert_eq!(due(&server), Some(at(70)));
+        server.link.wrote(500, at(60), |_| {});
+        assert_eq!(due(&server), Some(at(70)), "it has had all of the first one");
+    }
 
     #[test]
     fn gw_04_failures_are_squared_up_to_the_most() {

@@ -134,7 +134,7 @@ impl World {
             }
             Event::Wrote { server, bytes } if self.core.servers[server].is_up() => {
                 let bytes = bytes.min(self.core.servers[server].link.unwritten().len());
-                self.core.wrote(server, bytes);
+                self.core.wrote(server, bytes, self.now);
             }
             Event::Said { server, kind, id } if self.core.servers[server].is_up() => {
                 let mut bytes = Vec::new();

@@ -30,6 +30,8 @@ pub(super) mod code {
     pub(crate) const TLS_REQUIRED: &str = "tls_required";
     /// There is no TLS here.
     pub(crate) const TLS_UNEXPECTED: &str = "tls_unexpected";
+    /// What was to come did not come in time.
+    pub(crate) const TOO_SLOW: &str = "too_slow";
     /// The function's queue, or the budget for all jobs, is full.
     pub(crate) const QUEUE_FULL: &str = "queue_full";
 }
@@ -148,10 +150,17 @@ impl Table {
             b"-" => Unique::Payload(submit.payload),
             key => Unique::Key(key),
         };
-        if let Some(joined) = self.unique_job(function, unique) {
+        let hash = self.hash(unique);
+        if let Some(joined) = self.unique_job(function, unique, hash) {
+            if self.is_draining && !is_started(self.jobs[joined].state) {
+                return self.refuse_job(from, function, &Refused::Closed);
+            }
             self.counters.coalesced += 1;
             self.jobs[joined].detached |= submit.background;
             return self.created(from, joined, submit.background);
+        }
+        if let Err(why) = self.may_promise(function, &submit) {
+            return self.refuse_job(from, function, &why);
         }
         if self.bytes + submit.payload.len() > self.settings.job_bytes {
             let text = format!(
@@ -164,7 +173,7 @@ impl Table {
         if let Some(reducer) = submit.reducer {
             job.extra().reducer = Some(reducer.into());
         }
-        let key = self.enter(job);
+        let key = self.enter(job, hash);
         if !submit.background {
             self.listen(from, key);
         }
@@ -172,12 +181,24 @@ impl Table {
             self.jobs[key].state = State::Held;
             self.functions[function].held += 1;
             self.timers.start_at(at, key);
-        } else if let Err(why) = self.enqueue(key) {
+        } else if let Err(why) = self.enqueue(key, false) {
             self.withdraw(key);
             return self.refuse_job(from, function, &why);
         }
         let handle = self.handle(key);
         self.send(from, Kind::JobCreated, &[handle.as_bytes()]);
+    }
+
+    /// Whether a new job will run, as far as is known before it is queued.
+    fn may_promise(&self, function: FunctionKey, submit: &Submit<'_>) -> Result<(), Refused> {
+        if self.is_draining {
+            return Err(Refused::Closed);
+        }
+        match &self.functions[function].target {
+            // When its time has come nobody is there to be told.
+            Target::Local(local) if submit.at.is_some() => local.check(submit.payload).map_err(Refused::Payload),
+            _ => Ok(()),
+        }
     }
 
     /// A function that a client submits to: most likely the same as before.
@@ -250,7 +271,8 @@ impl Table {
         // Not on the way of any job: a look at each function.
         self.effort += self.functions.len() / 8;
         let mut keyed = self.functions.iter().filter(|(_, entry)| !entry.uniques.is_empty());
-        let found = keyed.find_map(|(function, _)| self.unique_job(function, Unique::Key(unique)));
+        let (key, hash) = (Unique::Key(unique), self.hash(Unique::Key(unique)));
+        let found = keyed.find_map(|(function, _)| self.unique_job(function, key, hash));
         let Some(job) = found.and_then(|key| self.jobs.get(key)) else {
             return self.send(from, Kind::StatusResUnique, &[unique, b"0", b"0", b"0", b"0", b"0"]);
         };

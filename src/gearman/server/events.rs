@@ -86,7 +86,8 @@ pub enum ServerEvent {
 pub(super) type Hook = Arc<dyn Fn(&ServerEvent) + Send + Sync>;
 
 impl Builder {
-    /// Has a closure told of events. It is called on the server's threads, without any lock, and should be quick.
+    /// Has a closure told of events. It is called on the server's threads, without any lock, and should be quick. A panic of it
+    /// ends there.
     pub fn on_event(mut self, hear: impl Fn(&ServerEvent) + Send + Sync + 'static) -> Self {
         self.hook = Some(Arc::new(hear));
         self
@@ -139,6 +140,12 @@ impl Table {
     pub(super) fn note_plain(&mut self, conn: ConnKey) {
         self.counters.tls_missing += 1;
         self.note(|table| ServerEvent::Insecure { peer: table.peer(conn), why: "it speaks no TLS".to_owned() });
+    }
+
+    /// A peer does not read what there is for it.
+    pub(super) fn note_deaf(&mut self, conn: ConnKey) {
+        self.counters.slow_readers += 1;
+        self.note_slow(conn);
     }
 
     pub(super) fn note_slow(&mut self, conn: ConnKey) {

@@ -8,7 +8,7 @@ use super::rules::Rules;
 use super::table::{Known, Table};
 use super::times::Timings;
 use crate::gearman::text::{self, MaxQueue};
-use crate::{Function, Limits, Priority, RegisterError};
+use crate::{Engine, Function, Limits, Priority, RegisterError};
 use hashbrown::HashTable;
 use std::sync::Arc;
 use std::time::Instant;
@@ -62,6 +62,8 @@ pub(super) enum NoFunction {
     Nul,
     TooLong(usize),
     TooMany(usize),
+    /// For the engine.
+    Invalid(String),
     /// The engine has one of this name that is not served here.
     Taken,
     Closed,
@@ -70,7 +72,7 @@ pub(super) enum NoFunction {
 impl NoFunction {
     pub(super) fn code(&self) -> &'static str {
         match self {
-            NoFunction::Empty | NoFunction::Nul | NoFunction::TooLong(_) => "invalid_args",
+            NoFunction::Empty | NoFunction::Nul | NoFunction::TooLong(_) | NoFunction::Invalid(_) => "invalid_args",
             NoFunction::TooMany(_) | NoFunction::Taken | NoFunction::Closed => "server_error",
         }
     }
@@ -83,8 +85,20 @@ impl NoFunction {
                 format!("the name of the function has {bytes} bytes; {NAME_BYTES} are the most")
             }
             NoFunction::TooMany(most) => format!("there are {most} functions already; drop some that nobody needs"),
+            NoFunction::Invalid(why) => format!("the name of the function cannot be used: {why}"),
             NoFunction::Taken => "the name belongs to a function of the server's process that is not served".into(),
             NoFunction::Closed => "the server is shutting down".into(),
+        }
+    }
+}
+
+impl From<RegisterError> for NoFunction {
+    fn from(why: RegisterError) -> NoFunction {
+        match why {
+            RegisterError::NameTaken(_) => NoFunction::Taken,
+            RegisterError::InvalidName(why) => NoFunction::Invalid(why),
+            RegisterError::Closed => NoFunction::Closed,
+            RegisterError::TooMany(most) => NoFunction::TooMany(most),
         }
     }
 }
@@ -132,6 +146,21 @@ impl Entry {
     }
 }
 
+/// Removes a function from the engine: the jobs whose tickets were in its queue.
+fn remove_from(engine: &Engine, function: &Function<Ticket, ()>) -> Vec<JobKey> {
+    let set = engine.consumer_set();
+    set.add(function);
+    let mut jobs = Vec::new();
+    while let Some(pulled) = set.try_next() {
+        let (ticket, completer) = pulled.take();
+        jobs.push(ticket.spend());
+        completer.complete(());
+    }
+    // What is paused stays in the queue: the engine drops it, and each ticket tells.
+    engine.remove(function.name());
+    jobs
+}
+
 /// The engine's name of a function: the same, if that is text without a backslash. No two are alike; `number` is used once, for
 /// one that is too long when it is escaped.
 fn engine_name(name: &[u8], number: usize) -> String {
@@ -156,6 +185,9 @@ impl Table {
         if let Some(known) = self.names.get(name) {
             return Ok(*known);
         }
+        if self.has_left {
+            return Err(NoFunction::Closed);
+        }
         if name.is_empty() {
             return Err(NoFunction::Empty);
         }
@@ -170,11 +202,7 @@ impl Table {
             return Err(NoFunction::TooMany(most));
         }
         self.functions_made += 1;
-        let function = match self.engine.consumer::<Ticket, ()>(&engine_name(name, self.functions_made)) {
-            Ok(function) => function,
-            Err(RegisterError::Closed) => return Err(NoFunction::Closed),
-            Err(_) => return Err(NoFunction::Taken),
-        };
+        let function = self.engine.consumer::<Ticket, ()>(&engine_name(name, self.functions_made))?;
         let rules = self.settings.rules_of(name);
         function.set_wakeups(rules.wakeups);
         Ok(self.add_function(Entry::new(name.into(), Target::Remote(function), rules)))
@@ -228,20 +256,29 @@ impl Table {
         let Some(entry) = self.functions.get(key) else { return };
         // With what is left of its jobs' tickets.
         if let Target::Remote(function) = &entry.target {
-            let set = self.engine.consumer_set();
-            set.add(function);
-            while let Some(pulled) = set.try_next() {
-                let (ticket, completer) = pulled.take();
-                let job = ticket.spend();
-                completer.complete(());
+            for job in remove_from(&self.engine, function) {
                 self.jobs.remove(job);
             }
-            // What is paused stays in the queue: the engine drops it, and each ticket tells.
-            self.engine.remove(function.name());
         }
         if let Some(entry) = self.functions.remove(key) {
             self.names.remove(&entry.name);
         }
+    }
+
+    /// Takes the functions out of the engine, where another server may want them. What was queued stays in the table, for
+    /// whoever asks what was left.
+    pub(super) fn leave_engine(&mut self) {
+        if std::mem::replace(&mut self.has_left, true) {
+            // What has these names by now is somebody else's.
+            return;
+        }
+        for entry in self.functions.values() {
+            if let Target::Remote(function) = &entry.target {
+                remove_from(&self.engine, function);
+            }
+        }
+        // What the engine dropped is lost with the rest.
+        self.notices.take(&mut Vec::new());
     }
 
     /// All functions, by name.
@@ -298,5 +335,25 @@ impl Table {
         let rules = self.settings.rules_of(name.as_bytes());
         self.add_function(Entry::new(name.as_bytes().into(), Target::Local(local), rules));
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is wrong is said as it is, and not as something else.
+    #[test]
+    fn why_the_engine_has_no_function() {
+        let why = |error: RegisterError| {
+            let why = NoFunction::from(error);
+            (why.code(), why.text())
+        };
+        let (code, text) = why(RegisterError::TooMany(7));
+        assert!(code == "server_error" && text.contains("7 functions already"), "{text}");
+        let (code, text) = why(RegisterError::InvalidName("it is odd".into()));
+        assert!(code == "invalid_args" && text.contains("it is odd"), "{text}");
+        assert!(matches!(NoFunction::from(RegisterError::Closed), NoFunction::Closed));
+        assert!(matches!(NoFunction::from(RegisterError::NameTaken("f".into())), NoFunction::Taken));
     }
 }

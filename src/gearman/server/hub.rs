@@ -5,16 +5,19 @@ use super::keys::ConnKey;
 use super::notices::HasTable;
 use super::stream::Calls;
 use super::table::Table;
+use crate::quiet::quietly;
 use crate::sync::{AtomicU8, Mutex, Ordering};
 use mio::Waker;
 use std::sync::Arc;
 
 /// The server serves.
 pub(super) const SERVING: u8 = 0;
-/// It takes no connections, and gives out no jobs; it ends when no job is in a worker's hands.
+/// It takes no connections, and gives out no jobs, and goes on when no job is in a worker's hands.
 pub(super) const DRAINING: u8 = 1;
+/// Nothing is read any more; each thread ends when all that it has to send is sent.
+pub(super) const SENDING: u8 = 2;
 /// Its threads end.
-pub(super) const ENDED: u8 = 2;
+pub(super) const ENDED: u8 = 3;
 
 pub(super) struct Hub {
     table: Mutex<Table>,
@@ -80,10 +83,10 @@ impl Hub {
         });
     }
 
-    /// Tells whoever hears. Not to be called with the table.
+    /// Tells whoever hears; a panic there concerns nobody here. Not to be called with the table.
     pub(super) fn tell(&self, event: &ServerEvent) {
         if let Some(hook) = &self.hook {
-            hook(event);
+            quietly(|| hook(event));
         }
     }
 

@@ -1,10 +1,19 @@
 //! Functions of the server's own process: their jobs go to the engine's workers, without a remote worker.
 
-use crate::{Function, JobError, JobHandle, Priority, SubmitError, Update};
+use super::functions::Target;
+use super::job::{Progress, State};
+use super::keys::JobKey;
+use super::notices::{Bell, Notice};
+use super::table::{End, Refused, Table};
+use crate::gearman::packet::Kind;
+use crate::quiet::swallow;
+use crate::{Function, JobError, JobHandle, Panic, Priority, SubmitError, Update};
 use std::future::Future;
 use std::marker::PhantomData;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 
 /// What a client hears of the end of a job that ran in the server's process.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,11 +39,15 @@ pub(super) enum Refusal {
 
 /// A function of this process, behind bytes.
 pub(super) trait Local: Send + Sync {
+    /// Whether this is a payload of the function's; otherwise why not.
+    fn check(&self, payload: &[u8]) -> Result<(), String>;
+    /// Submits a job; one that was accepted before, whatever the limits.
     fn start(
         &self,
         payload: &[u8],
         priority: Priority,
-        on_update: Option<OnUpdate>,
+        on_update: OnUpdate,
+        is_accepted: bool,
     ) -> Result<Box<dyn LocalRun>, Refusal>;
     /// Queued jobs of each priority, and running ones, whoever submitted them.
     fn counts(&self) -> ([usize; 3], usize);
@@ -55,13 +68,12 @@ pub(super) trait LocalRun: Send + Sync {
 pub(super) struct Typed<A, R, D, E> {
     function: Function<A, R>,
     decode: D,
-    encode: std::sync::Arc<E>,
-    has_updates: bool,
+    encode: Arc<E>,
 }
 
 impl<A, R, D, E> Typed<A, R, D, E> {
-    pub(super) fn new(function: Function<A, R>, decode: D, encode: E, has_updates: bool) -> Self {
-        Typed { function, decode, encode: std::sync::Arc::new(encode), has_updates }
+    pub(super) fn new(function: Function<A, R>, decode: D, encode: E) -> Self {
+        Typed { function, decode, encode: Arc::new(encode) }
     }
 }
 
@@ -72,21 +84,21 @@ where
     D: Fn(&[u8]) -> Result<A, String> + Send + Sync + 'static,
     E: Fn(R) -> Answer + Send + Sync + 'static,
 {
+    fn check(&self, payload: &[u8]) -> Result<(), String> {
+        (self.decode)(payload).map(drop)
+    }
+
     fn start(
         &self,
         payload: &[u8],
         priority: Priority,
-        on_update: Option<OnUpdate>,
+        on_update: OnUpdate,
+        is_accepted: bool,
     ) -> Result<Box<dyn LocalRun>, Refusal> {
-        let arg = (self.decode)(payload).map_err(Refusal::Payload)?;
-        let mut job = self.function.job(arg).priority(priority);
-        if let Some(mut on_update) = on_update.filter(|_| self.has_updates) {
-            job = job.on_update(move |update| on_update(update));
-        }
-        match job.submit() {
-            Ok(handle) => {
-                Ok(Box::new(Job { handle, encode: std::sync::Arc::clone(&self.encode), result: PhantomData::<fn(R)> }))
-            }
+        let arg = caught(|| (self.decode)(payload)).unwrap_or_else(Err).map_err(Refusal::Payload)?;
+        let job = self.function.job(arg).priority(priority).on_update(on_update);
+        match if is_accepted { job.beyond_limits() } else { job }.submit() {
+            Ok(handle) => Ok(Box::new(Job { handle, encode: Arc::clone(&self.encode), result: PhantomData::<fn(R)> })),
             Err(SubmitError::Full(_)) => Err(Refusal::Full),
             Err(SubmitError::Closed(_)) => Err(Refusal::Closed),
         }
@@ -115,16 +127,26 @@ where
     }
 }
 
+/// Calls the embedder's code on a thread that serves all connections: a panic is an error, and its message says which.
+fn caught<T>(call: impl FnOnce() -> T) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(call)).map_err(|payload| {
+        let panic = Panic::new(payload);
+        let why = panic.message().to_owned();
+        swallow(panic.into_payload());
+        why
+    })
+}
+
 struct Job<R, E> {
     handle: JobHandle<R>,
-    encode: std::sync::Arc<E>,
+    encode: Arc<E>,
     result: PhantomData<fn(R)>,
 }
 
 impl<R: Send + 'static, E: Fn(R) -> Answer + Send + Sync> LocalRun for Job<R, E> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Answer> {
         Pin::new(&mut self.handle).poll(cx).map(|outcome| match outcome {
-            Ok(result) => (self.encode)(result),
+            Ok(result) => caught(|| (self.encode)(result)).unwrap_or_else(|why| Answer::Exception(why.into_bytes())),
             Err(JobError::Panicked(panic)) => Answer::Exception(panic.message().as_bytes().to_vec()),
             Err(JobError::Failed(why)) => Answer::Exception(why.into_bytes()),
             Err(_) => Answer::Failure,
@@ -133,5 +155,58 @@ impl<R: Send + 'static, E: Fn(R) -> Answer + Send + Sync> LocalRun for Job<R, E>
 
     fn cancel(&self) -> bool {
         self.handle.cancel()
+    }
+}
+
+impl Table {
+    /// Hands a job to this process.
+    pub(super) fn start_local(&mut self, key: JobKey, is_accepted: bool) -> Result<(), Refused> {
+        let job = &mut self.jobs[key];
+        let Target::Local(local) = &self.functions[job.function].target else { return Err(Refused::Closed) };
+        let notices = Arc::clone(&self.notices);
+        // Though nobody may listen: who asks for its status, or joins it later, is told.
+        let on_update: OnUpdate = Box::new(move |update: &Update| notices.push(Notice::Told(key, update.clone())));
+        match local.start(job.payload(), job.priority, on_update, is_accepted) {
+            Ok(run) => job.extra().local = Some(run),
+            Err(Refusal::Full) => return Err(Refused::Full),
+            Err(Refusal::Closed) => return Err(Refused::Closed),
+            Err(Refusal::Payload(why)) => return Err(Refused::Payload(why)),
+        }
+        job.state = State::Local;
+        self.locals += 1;
+        self.notices.push(Notice::Ended(key));
+        Ok(())
+    }
+
+    /// Looks whether a job in this process has ended; otherwise it will say so.
+    pub(super) fn look_at_local(&mut self, key: JobKey) {
+        let Some(job) = self.jobs.get_mut(key) else { return };
+        let Some(local) = job.extra.as_mut().and_then(|extra| extra.local.as_mut()) else { return };
+        let waker = Waker::from(Bell::of_job(key, &self.notices));
+        let Poll::Ready(answer) = local.poll(&mut Context::from_waker(&waker)) else { return };
+        job.extra().local = None;
+        match &answer {
+            Answer::Result(result) => self.end(key, End::Complete(result)),
+            Answer::Failure => self.end(key, End::Fail),
+            Answer::Exception(why) => self.end(key, End::Exception(why)),
+        }
+    }
+
+    /// What a job in this process told goes to those who listen to it.
+    pub(super) fn pass_on(&mut self, key: JobKey, update: &Update) {
+        let handle = self.handle(key);
+        let handle = handle.as_bytes();
+        match update {
+            Update::Progress { done, total } => {
+                let (done, total) = (done.to_string(), total.to_string());
+                if let Some(job) = self.jobs.get_mut(key) {
+                    job.extra().progress =
+                        Some(Progress { done: done.as_bytes().into(), total: total.as_bytes().into() });
+                }
+                self.relay(key, Kind::WorkStatus, &[handle, done.as_bytes(), total.as_bytes()]);
+            }
+            Update::Data(data) => self.relay(key, Kind::WorkData, &[handle, data]),
+            Update::Warning(text) => self.relay(key, Kind::WorkWarning, &[handle, text]),
+        }
     }
 }

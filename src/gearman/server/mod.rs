@@ -17,7 +17,7 @@
 //! | `stream`, `socket` | one socket: what came and is no message yet, what is to be sent, deadlines |
 //! | `handshake` | connections with TLS, until they are secure |
 //! | `hub` | what threads share: the table behind one lock, and how to wake each other |
-//! | `table`, `functions`, `job`, `conn`, `timers` | jobs, functions and connections, without I/O |
+//! | `table`, `functions`, `job`, `conn`, `timers`, `wakes` | jobs, functions and connections, without I/O |
 //! | `slots`, `keys` | a table that grows without moving, and names of its entries |
 //! | `settings` | what can be set, and the two ancestors' defaults |
 //! | `peers` | connections that come and go |
@@ -58,8 +58,10 @@ mod stream;
 mod table;
 mod timers;
 mod times;
+mod wakes;
 
 pub use events::ServerEvent;
+pub use listening::ExposedError;
 pub use local::Answer;
 pub use rules::FunctionSettings;
 pub use settings::{Compat, OnLoss};
@@ -70,7 +72,7 @@ use crate::gearman::network::Network;
 use crate::gearman::tls::{Acceptor, TlsError};
 use crate::sync::Mutex;
 use crate::{Engine, Function, Overflow, RegisterError};
-use hub::{DRAINING, ENDED, Hub, Link};
+use hub::{DRAINING, ENDED, Hub, Link, SENDING};
 use listening::Bound;
 use mio::{Poll, Waker};
 use notices::Notices;
@@ -96,6 +98,8 @@ pub struct Builder {
     /// What was said of TLS and cannot be used.
     wrong: Option<TlsError>,
     backlog: i32,
+    unix_mode: u32,
+    is_insecure: bool,
     hook: Option<events::Hook>,
     locals: Vec<(String, Box<dyn local::Local>)>,
 }
@@ -121,7 +125,6 @@ pub struct Server {
     hub: Arc<Hub>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     addresses: Vec<SocketAddr>,
-    paths: Vec<PathBuf>,
     #[cfg_attr(not(feature = "tls"), expect(dead_code, reason = "there are none"))]
     acceptors: Vec<Arc<Acceptor>>,
 }
@@ -135,6 +138,8 @@ impl Builder {
             addresses: Vec::new(),
             wrong: None,
             backlog: 1024,
+            unix_mode: 0o660,
+            is_insecure: false,
             hook: None,
             locals: Vec::new(),
         }
@@ -162,7 +167,8 @@ impl Builder {
         self
     }
 
-    /// Listens on a Unix socket. One that is left there by a server that is gone is replaced.
+    /// Listens on a Unix socket. One that is left there by a server that is gone is replaced; anything else is not. It is removed when no
+    /// connection is taken any more.
     pub fn listen_unix(mut self, path: impl Into<PathBuf>) -> Self {
         self.add(Place::Unix(path.into()), true);
         self
@@ -275,9 +281,19 @@ impl Builder {
 
     /// How long a message may take from its first byte to its last, and how long a peer may read nothing though there is
     /// something for it. Default: 60 s each.
+    ///
+    /// Of a message of more than 64 KiB each 64 KiB may take so long: one that takes hours is well if it goes on. A peer that is
+    /// late is told so, and closed.
     pub fn deadlines(mut self, message: Duration, write_stall: Duration) -> Self {
         self.settings.message_deadline = message;
         self.settings.write_stall = write_stall;
+        self
+    }
+
+    /// How long a connection that has just come may say nothing, before it is told so, and closed. Default: 60 s. `None`: for
+    /// ever. Connections that this process has made itself are not meant.
+    pub fn silence(mut self, limit: impl Into<Option<Duration>>) -> Self {
+        self.settings.silence = limit.into();
         self
     }
 
@@ -301,7 +317,7 @@ impl Builder {
         D: Fn(&[u8]) -> Result<A, String> + Send + Sync + 'static,
         E: Fn(R) -> Answer + Send + Sync + 'static,
     {
-        let local = Box::new(local::Typed::new(function.clone(), decode, encode, true));
+        let local = Box::new(local::Typed::new(function.clone(), decode, encode));
         self.locals.push((function.name().to_owned(), local));
         self
     }
@@ -309,17 +325,23 @@ impl Builder {
     /// Starts the server.
     ///
     /// # Errors
-    /// When an address cannot be listened on, which the error names, TLS cannot be set up, a thread cannot be started, or two
+    /// When an address cannot be listened on, or is not to be ([`ExposedError`]), which the error names, TLS cannot be set up, a thread cannot be started, or two
     /// functions of this process have one name.
     pub fn start(self) -> io::Result<Server> {
         if let Some(error) = self.wrong {
             return Err(error.into());
         }
-        let mut bound = Bound::default();
+        let mut bound = Bound {
+            doors: Vec::new(),
+            addresses: Vec::new(),
+            is_guarded: self.is_insecure || !self.settings.allowed.is_empty(),
+            backlog: self.backlog,
+            unix_mode: self.unix_mode,
+        };
         for asked in self.addresses {
-            bound.add(asked, self.backlog)?;
+            bound.add(asked)?;
         }
-        let Bound { doors, addresses, paths } = bound;
+        let Bound { doors, addresses, .. } = bound;
         let acceptors = doors.iter().filter_map(|door| door.tls.clone()).collect();
         let polls = (0..self.threads).map(|_| Poll::new()).collect::<io::Result<Vec<Poll>>>()?;
         let mut links = Vec::new();
@@ -335,7 +357,7 @@ impl Builder {
             table.serve(&name, local).map_err(taken)?;
         }
         let hub = Arc::new(Hub::new(table, links, self.hook));
-        let server = Server { hub, threads: Mutex::default(), addresses, paths, acceptors };
+        let server = Server { hub, threads: Mutex::default(), addresses, acceptors };
         let mut doors = Some(doors);
         for (i, poll) in polls.into_iter().enumerate() {
             let shard = Shard::new(i, Arc::clone(&server.hub), poll, doors.take().unwrap_or_default());
@@ -369,12 +391,19 @@ impl Server {
     }
 
     fn adopt(&self, socket: UnixStream, peer: String) -> io::Result<()> {
-        if self.hub.phase() == ENDED {
+        if self.hub.phase() >= SENDING {
             return Err(io::Error::new(io::ErrorKind::NotConnected, "the server has ended"));
         }
         socket.set_nonblocking(true)?;
         let socket = Socket::Unix(mio::net::UnixStream::from_std(socket));
-        self.hub.link(0).sockets.lock().push(NewSocket { socket, peer, ip: None, is_admin: true, tls: None });
+        self.hub.link(0).sockets.lock().push(NewSocket {
+            socket,
+            peer,
+            ip: None,
+            is_admin: true,
+            tls: None,
+            may_be_silent: true,
+        });
         self.hub.wake(0);
         Ok(())
     }
@@ -408,7 +437,7 @@ impl Server {
         D: Fn(&[u8]) -> Result<A, String> + Send + Sync + 'static,
         E: Fn(R) -> Answer + Send + Sync + 'static,
     {
-        let local = Box::new(local::Typed::new(function.clone(), decode, encode, true));
+        let local = Box::new(local::Typed::new(function.clone(), decode, encode));
         self.hub.with(usize::MAX, |table| table.serve(function.name(), local))
     }
 
@@ -422,8 +451,8 @@ impl Server {
         Acceptor::reload(&self.acceptors)
     }
 
-    /// Ends the server when no job is in a worker's hands, or so much time has passed: it takes no connections and gives out no
-    /// jobs from now on.
+    /// Ends the server when no job is in a worker's hands and all that was to be sent is sent, or so much time has passed: it
+    /// takes no connections and gives out no jobs from now on.
     pub fn drain(&self, limit: Duration) {
         self.hub.with(usize::MAX, |table| table.end_by = Instant::now().checked_add(limit));
         self.hub.set_phase(DRAINING);
@@ -434,16 +463,15 @@ impl Server {
         self.hub.set_phase(ENDED);
     }
 
-    /// Waits until the server has ended: by [`drain`](Self::drain), [`end`](Self::end), or a text command.
+    /// Waits until the server has ended: by [`drain`](Self::drain), [`end`](Self::end), or a text command. Its functions are then
+    /// the engine's no more, but for those of this process: another server may have them.
     pub fn wait(&self) {
         let mut threads = self.threads.lock();
         for thread in threads.drain(..) {
             // A thread that panicked has said so.
             let _ = thread.join();
         }
-        for path in &self.paths {
-            let _ = std::fs::remove_file(path);
-        }
+        self.hub.with(usize::MAX, Table::leave_engine);
     }
 }
 

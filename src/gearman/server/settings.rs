@@ -53,7 +53,9 @@ pub(super) struct Settings {
     pub(super) allowed: Vec<Network>,
     pub(super) connections: usize,
     pub(super) connections_of_peer: usize,
-    /// Until a message that has begun is complete.
+    /// Until a connection has sent anything.
+    pub(super) silence: Option<Duration>,
+    /// Until a message that has begun is complete, or has grown by 64 KiB.
     pub(super) message_deadline: Duration,
     /// Without anything sent though there is something to send.
     pub(super) write_stall: Duration,
@@ -84,6 +86,7 @@ impl Default for Settings {
             allowed: Vec::new(),
             connections: 100_000,
             connections_of_peer: usize::MAX,
+            silence: Some(Duration::from_secs(60)),
             message_deadline: Duration::from_secs(60),
             write_stall: Duration::from_secs(60),
             output_bytes: 256 << 20,

@@ -5,10 +5,11 @@ use super::admin::Ending;
 use super::conn::Conn;
 use super::events::ServerEvent;
 use super::handshake::Handshake;
-use super::hub::{DRAINING, ENDED, Hub, SERVING};
+use super::hub::{DRAINING, ENDED, Hub, SENDING, SERVING};
 use super::keys::ConnKey;
+use super::listening::SocketFile;
 use super::socket::{Listener, Socket};
-use super::stream::{Calls, Fate, Stream};
+use super::stream::{Calls, Fate, Late, Stream};
 use crate::gearman::secured::Secured;
 use crate::gearman::tls::Acceptor;
 use crate::gearman::waiting::Waiting;
@@ -43,10 +44,15 @@ pub(super) struct NewSocket {
     pub(super) ip: Option<IpAddr>,
     pub(super) is_admin: bool,
     pub(super) tls: Option<Arc<Acceptor>>,
+    /// It need not send anything soon.
+    pub(super) may_be_silent: bool,
 }
 
 /// A socket that is listened on, and what its connections may do.
 pub(super) struct Door {
+    /// Before the socket, see there.
+    #[expect(dead_code, reason = "it is there to be dropped")]
+    pub(super) file: Option<SocketFile>,
     pub(super) listener: Listener,
     pub(super) is_admin: bool,
     pub(super) tls: Option<Arc<Acceptor>>,
@@ -75,6 +81,11 @@ pub(super) struct Shard {
     /// Since the last turn.
     calls: Calls,
     next_shard: usize,
+    /// A stream was closed, and others may have something to send for that.
+    has_closed: bool,
+    /// Nothing is read any more, and when that ends in any case.
+    is_sending: bool,
+    end_by: Option<Instant>,
 }
 
 impl Shard {
@@ -97,6 +108,9 @@ impl Shard {
             dirty: Vec::new(),
             calls: Calls::default(),
             next_shard: 0,
+            has_closed: false,
+            is_sending: false,
+            end_by: None,
         }
     }
 
@@ -108,7 +122,7 @@ impl Shard {
             let registered = door.listener.register(self.poll.registry(), Token(1 + i));
             debug_assert!(registered.is_ok(), "{registered:?}");
         }
-        while self.hub.phase() != ENDED {
+        while !self.is_over() {
             let timeout = self.timeout(Instant::now());
             match waiting.wait(&mut self.poll, &mut events, timeout) {
                 Err(error) if error.kind() != io::ErrorKind::Interrupted => {
@@ -117,16 +131,31 @@ impl Shard {
                 _ => self.turn(&events),
             }
         }
-        let streams: Vec<StreamKey> = self.streams.keys().collect();
         self.flush();
-        streams.into_iter().for_each(|stream| self.close(stream));
+        let streams: Vec<StreamKey> = self.streams.keys().collect();
+        for key in streams {
+            // A socket that is closed with something unread drops what it has not sent.
+            let _ = self.streams[key].drop_input(&mut self.buffer);
+            self.close(key);
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        match self.hub.phase() {
+            ENDED => true,
+            SENDING if self.is_sending => {
+                let is_late = self.end_by.is_some_and(|at| at <= Instant::now());
+                is_late || self.streams.values().all(Stream::is_all_sent)
+            }
+            _ => false,
+        }
     }
 
     fn timeout(&self, now: Instant) -> Option<Duration> {
         if !self.again.is_empty() || !self.accepting.is_empty() {
             return Some(Duration::ZERO);
         }
-        let next = [self.due, self.next_sweep, self.accept_again].into_iter().flatten().min();
+        let next = [self.due, self.next_sweep, self.accept_again, self.end_by].into_iter().flatten().min();
         // Rounded up: a wait that is too short is repeated all the time.
         next.map(|at| at.saturating_duration_since(now) + Duration::from_millis(1))
     }
@@ -170,10 +199,20 @@ impl Shard {
         if self.index == 0 {
             self.keep_time(now);
         }
-        self.flush();
+        if !self.is_sending && self.hub.phase() == SENDING {
+            self.hear_no_more();
+        }
         if self.next_sweep.is_some_and(|at| at <= now) {
             self.sweep(now);
         }
+        self.flush();
+    }
+
+    /// From now on there is only what is to be sent.
+    fn hear_no_more(&mut self) {
+        self.is_sending = true;
+        self.end_by = self.hub.with(self.index, |table| table.end_by);
+        self.streams.values_mut().for_each(|stream| stream.is_closing = true);
     }
 
     /// What the first shard does for all.
@@ -196,7 +235,7 @@ impl Shard {
             is_idle || is_late
         });
         if phase == DRAINING && is_over {
-            self.hub.set_phase(ENDED);
+            self.hub.set_phase(SENDING);
         }
     }
 
@@ -204,7 +243,7 @@ impl Shard {
 
     /// Accepts some connections: if there are more, the others have their turn first.
     fn accept(&mut self, i: usize) {
-        let Some(Door { listener, is_admin, tls }) = self.doors.get_mut(i) else { return };
+        let Some(Door { listener, is_admin, tls, .. }) = self.doors.get_mut(i) else { return };
         let is_admin = *is_admin;
         for _ in 0..self.accept_batch {
             match listener.accept() {
@@ -212,7 +251,14 @@ impl Shard {
                     let shard = self.next_shard % self.hub.shards();
                     self.next_shard += 1;
                     let link = self.hub.link(shard);
-                    link.sockets.lock().push(NewSocket { socket, peer, ip, is_admin, tls: tls.clone() });
+                    link.sockets.lock().push(NewSocket {
+                        socket,
+                        peer,
+                        ip,
+                        is_admin,
+                        tls: tls.clone(),
+                        may_be_silent: false,
+                    });
                     if shard != self.index {
                         self.hub.wake(shard);
                     }
@@ -232,7 +278,7 @@ impl Shard {
     /// Serves the connections that came.
     fn adopt(&mut self) {
         let sockets = std::mem::take(&mut *self.hub.link(self.index).sockets.lock());
-        for NewSocket { mut socket, peer, ip, is_admin, tls } in sockets {
+        for NewSocket { mut socket, peer, ip, is_admin, tls, may_be_silent } in sockets {
             if let Err((code, why)) = self.hub.with(self.index, |table| table.admit(ip)) {
                 // With TLS it would take a handshake to tell.
                 if tls.is_none() {
@@ -258,13 +304,16 @@ impl Shard {
             let mut conn = Conn::new(self.index, stream.socket.socket.number(), peer, ip, is_admin);
             conn.stream = key.data().as_ffi();
             stream.conn = self.hub.with(self.index, |table| table.connect(conn));
-            self.watch(key, Instant::now());
+            let now = Instant::now();
+            stream.silent = (!may_be_silent).then_some(now);
+            self.watch(key, now);
         }
     }
 
     pub(super) fn close(&mut self, key: StreamKey) {
         self.watched.remove(&key);
         if let Some(mut stream) = self.streams.remove(key) {
+            self.has_closed = true;
             stream.socket.finish();
             let _ = stream.socket.socket.deregister(self.poll.registry());
             self.hub.with(self.index, |table| table.disconnect(stream.conn));
@@ -286,12 +335,12 @@ impl Shard {
             Fate::Waits => {}
             Fate::HasMore => self.again.push(key),
             Fate::Closed => {
-                let conn = stream.conn;
+                let (conn, is_there) = (stream.conn, stream.socket.socket.is_unix());
                 // Its peer sends nothing more, and may still listen.
-                let stays =
-                    !stream.is_broken && (hub.with(index, |table| table.half_close(conn)) || !stream.is_all_sent());
+                let stays = !stream.is_broken
+                    && (hub.with(index, |table| table.half_close(conn, is_there)) || !stream.is_all_sent());
                 if stays {
-                    stream.is_half_closed = true;
+                    stream.end_input();
                 } else {
                     self.close(key);
                 }
@@ -313,8 +362,19 @@ impl Shard {
         }
     }
 
-    /// Sends what there is to send, each connection's in one piece.
+    /// Sends what there is to send. A peer to which nothing can be sent is gone, which others may have to be told.
     fn flush(&mut self) {
+        loop {
+            self.has_closed = false;
+            self.flush_once();
+            if !self.has_closed {
+                break;
+            }
+        }
+    }
+
+    /// Sends what there is to send, each connection's in one piece.
+    fn flush_once(&mut self) {
         let mut dirty = std::mem::take(&mut self.dirty);
         let mut streams: Vec<StreamKey> = Vec::with_capacity(8);
         let calls = std::mem::take(&mut self.calls);
@@ -361,11 +421,15 @@ impl Shard {
 
     /// Notes whether a stream has a deadline.
     fn watch(&mut self, key: StreamKey, now: Instant) {
-        let Some(stream) = self.streams.get(key) else { return };
-        if stream.has_deadline() {
+        let Some(stream) = self.streams.get_mut(key) else { return };
+        let has_deadline = stream.has_deadline();
+        if std::mem::replace(&mut stream.is_watched, has_deadline) == has_deadline {
+            return;
+        }
+        if has_deadline {
             self.watched.insert(key);
             self.next_sweep.get_or_insert(now + SWEEP);
-        } else if !self.watched.is_empty() {
+        } else {
             self.watched.remove(&key);
         }
     }
@@ -373,18 +437,26 @@ impl Shard {
     /// Closes the streams whose deadline has passed.
     fn sweep(&mut self, now: Instant) {
         let settings = self.hub.with(self.index, |table| Arc::clone(&table.settings));
-        let over = |stream: &Stream| stream.is_over_deadline(now, &settings);
-        let late: Vec<StreamKey> =
-            self.watched.iter().copied().filter(|key| self.streams.get(*key).is_none_or(over)).collect();
-        for key in late {
-            self.watched.remove(&key);
-            if let Some(stream) = self.streams.get(key).filter(|stream| !stream.is_closing) {
-                self.hub.with(self.index, |table| match stream.is_handshake_late(now) {
-                    true => table.note_insecure(stream.conn, &"the handshake takes too long"),
-                    false => table.note_slow(stream.conn),
-                });
+        let lateness = |key: &StreamKey| self.streams[*key].lateness(now, &settings).map(|late| (*key, late));
+        let late: Vec<(StreamKey, Late)> = self.watched.iter().filter_map(lateness).collect();
+        for (key, late) in late {
+            let Stream { conn, is_closing, .. } = self.streams[key];
+            let is_in_line = self.streams[key].is_in_line();
+            let is_told = self.hub.with(self.index, |table| {
+                match late {
+                    // It was told, and has had its time.
+                    _ if is_closing => return false,
+                    Late::Parting => return false,
+                    Late::Handshake => table.note_insecure(conn, &"the handshake takes too long"),
+                    Late::Reading => table.note_deaf(conn),
+                    Late::Message => table.lose_patience(conn, is_in_line, "this message takes too long"),
+                    Late::First => table.lose_patience(conn, false, "nothing has come from here for too long"),
+                }
+                matches!(late, Late::Message | Late::First)
+            });
+            if !is_told {
+                self.close(key);
             }
-            self.close(key);
         }
         self.next_sweep = (!self.watched.is_empty()).then(|| now + SWEEP);
     }

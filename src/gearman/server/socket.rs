@@ -48,6 +48,11 @@ impl Socket {
         either!(self, socket => socket.deregister(registry))
     }
 
+    /// Whether its peer is on this machine, whose kernel says at once when it has closed.
+    pub(super) fn is_unix(&self) -> bool {
+        matches!(self, Socket::Unix(_))
+    }
+
     /// Tells the peer that nothing more comes.
     pub(super) fn shut(&mut self) -> io::Result<()> {
         either!(self, socket => socket.shutdown(Shutdown::Write))

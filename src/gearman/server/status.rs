@@ -43,6 +43,10 @@ pub struct ServerCounters {
     pub tls_failed: u64,
     /// Connections that came without TLS where it is needed.
     pub tls_missing: u64,
+    /// Connections that were closed since their peers were too slow to send a message, or anything at all.
+    pub slow_senders: u64,
+    /// Connections that were closed since their peers did not read what there was for them, or had too much of it.
+    pub slow_readers: u64,
     /// Submits, of any outcome.
     pub submits: u64,
     /// Submits that joined another job.

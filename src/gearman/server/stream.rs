@@ -1,13 +1,14 @@
 //! One socket: bytes that came and are no message yet, bytes that are to be sent, and their deadlines.
 
 use super::admin::Ending;
+use super::command::code;
 use super::conn::Conn;
 use super::handshake::Handshake;
-use super::keys::ConnKey;
+use super::keys::{ConnKey, JobKey};
 use super::settings::Settings;
 use super::socket::Socket;
 use super::table::Table;
-use crate::gearman::packet::{self, Message, PacketError};
+use crate::gearman::packet::{self, Kind, Message, PacketError};
 use crate::gearman::secured::Secured;
 use slotmap::Key;
 use std::io::{self, Read, Write};
@@ -17,10 +18,11 @@ use std::time::{Duration, Instant};
 const HELD_UP: usize = 1 << 20;
 /// An empty buffer that is larger is given back.
 const KEEP: usize = 1 << 10;
-/// The rest of a message that is larger is read to its place, not by way of the shared buffer.
+/// What came of a message is left where it is while more than this is missing; else the message is put together in the shared
+/// buffer, with those behind it.
 const LARGE: usize = 64 << 10;
-/// A buffer for a large message grows with what came, by so much at a time at most.
-const GROW: usize = 1 << 20;
+/// A message that is not complete has to grow by so much, or end, each time that its deadline has passed.
+const PROGRESS: usize = 64 << 10;
 /// What the messages of a connection may cost before others have their turn: about so many microseconds.
 const EFFORT: usize = 10_000;
 /// A connection that is to be closed is read for so long, and what it sends dropped: else it might not hear why.
@@ -49,14 +51,20 @@ pub(super) struct Stream {
     needed: usize,
     output: Vec<u8>,
     sent: usize,
-    /// Since when the message is not complete.
+    /// Since when the message is not complete, and has not grown by [`PROGRESS`].
     begun: Option<Instant>,
+    /// How much of it there was then.
+    grown: usize,
     /// Since when nothing could be sent.
     stalled: Option<Instant>,
+    /// Since when it is there and has sent nothing, if that is looked at.
+    pub(super) silent: Option<Instant>,
     /// There are messages among the input that had to wait for another turn.
     is_paused: bool,
     /// Since when its peer knows that nothing more comes.
     shut: Option<Instant>,
+    /// It is among those whose deadlines are looked at.
+    pub(super) is_watched: bool,
     /// The peer has sent its last byte, which need not have been read.
     pub(super) is_ended: bool,
     pub(super) is_broken: bool,
@@ -76,6 +84,21 @@ pub(super) enum Fate {
     Broken,
     /// The peer broke the rules of TLS, or does not trust this side.
     Insecure,
+}
+
+/// What a peer is too late for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Late {
+    /// To be secure.
+    Handshake,
+    /// To send anything at all.
+    First,
+    /// To go on with a message.
+    Message,
+    /// To read what there is for it.
+    Reading,
+    /// To close a connection whose end it knows.
+    Parting,
 }
 
 /// What became of bytes.
@@ -98,9 +121,12 @@ impl Stream {
             output: Vec::new(),
             sent: 0,
             begun: None,
+            grown: 0,
             stalled: None,
+            silent: None,
             is_paused: false,
             shut: None,
+            is_watched: false,
             is_ended: false,
             is_broken: false,
             is_closing: false,
@@ -129,28 +155,27 @@ impl Stream {
             return Fate::HasMore;
         }
         let is_large = kept > 0 && (self.needed > kept + LARGE || self.needed > buffer.len());
-        let (read, room) = if is_large {
-            let room = (self.needed - kept).min(GROW);
-            self.input.resize(kept + room, 0);
-            self.calls.reads += 1;
-            let read = self.socket.read(&mut self.input[kept..]);
-            self.input.truncate(kept + *read.as_ref().unwrap_or(&0));
-            (read, room)
+        let place = if is_large {
+            // Nothing of the next message.
+            0..buffer.len().min(self.needed - kept)
         } else {
             buffer[..kept].copy_from_slice(&self.input);
-            let room = buffer.len() - kept;
-            self.calls.reads += 1;
-            (self.socket.read(&mut buffer[kept..]), room)
+            kept..buffer.len()
         };
-        let read = match read {
+        let room = place.len();
+        self.calls.reads += 1;
+        let read = match self.socket.read(&mut buffer[place]) {
             Ok(0) => return Fate::Closed,
             Ok(read) => read,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Fate::Waits,
             Err(_) if self.socket.has_failed() => return Fate::Insecure,
             Err(_) => return Fate::Broken,
         };
+        self.silent = None;
         let there = kept + read;
         if is_large {
+            self.append(&buffer[..read]);
+            self.note_progress(now);
             if there >= self.needed {
                 let input = std::mem::take(&mut self.input);
                 let done = process(self.conn, &input);
@@ -165,6 +190,24 @@ impl Stream {
         if has_more { Fate::HasMore } else { Fate::Waits }
     }
 
+    /// Adds to a large message. Its buffer grows with what came, to twice as much at most: what is announced takes no memory.
+    fn append(&mut self, bytes: &[u8]) {
+        let there = self.input.len() + bytes.len();
+        if there > self.input.capacity() {
+            let wanted = self.needed.min(2 * there).max(there);
+            self.input.reserve_exact(wanted - self.input.len());
+        }
+        self.input.extend_from_slice(bytes);
+    }
+
+    /// A message that has grown has time to grow again.
+    fn note_progress(&mut self, now: Instant) {
+        if self.begun.is_none() || self.input.len() >= self.grown + PROGRESS {
+            self.begun = Some(now);
+            self.grown = self.input.len();
+        }
+    }
+
     fn keep(&mut self, rest: &[u8], done: &Processed, now: Instant) {
         self.input.clear();
         if done.is_lost {
@@ -173,13 +216,12 @@ impl Stream {
             self.input.extend_from_slice(rest);
         }
         self.is_paused = done.is_paused;
-        if self.input.is_empty() || done.is_paused {
+        if self.input.is_empty() || done.is_paused || done.used > 0 {
+            // Another message than the one before, if any.
             self.begun = None;
-        } else if done.used > 0 {
-            // Another message than the one before.
-            self.begun = Some(now);
-        } else {
-            self.begun.get_or_insert(now);
+        }
+        if !self.input.is_empty() && !done.is_paused {
+            self.note_progress(now);
         }
         if self.input.is_empty() && self.input.capacity() > KEEP {
             self.input = Vec::new();
@@ -188,7 +230,7 @@ impl Stream {
     }
 
     /// Reads what nobody looks at, so that the peer gets what it was sent, and sees the end.
-    fn drop_input(&mut self, buffer: &mut [u8]) -> Fate {
+    pub(super) fn drop_input(&mut self, buffer: &mut [u8]) -> Fate {
         self.calls.reads += 1;
         match self.socket.read(buffer) {
             Ok(0) if self.is_half_closed && !self.is_broken => Fate::Waits,
@@ -257,6 +299,13 @@ impl Stream {
         self.unsent() > HELD_UP
     }
 
+    /// Nothing more comes: what has come of a message is nothing.
+    pub(super) fn end_input(&mut self) {
+        self.is_half_closed = true;
+        self.begun = None;
+        self.silent = None;
+    }
+
     /// It is read again after a while: what has come of a message is not late by that.
     pub(super) fn resume(&mut self, now: Instant) {
         self.begun = self.begun.map(|_| now);
@@ -275,16 +324,33 @@ impl Stream {
     }
 
     pub(super) fn has_deadline(&self) -> bool {
-        self.begun.is_some() || self.stalled.is_some() || self.is_closing || self.handshake.is_some()
+        self.begun.is_some()
+            || self.stalled.is_some()
+            || self.silent.is_some()
+            || self.is_closing
+            || self.handshake.is_some()
     }
 
-    pub(super) fn is_over_deadline(&self, now: Instant, settings: &Settings) -> bool {
+    /// What it is too late for.
+    pub(super) fn lateness(&self, now: Instant, settings: &Settings) -> Option<Late> {
         let over = |since: Option<Instant>, limit| since.is_some_and(|since| now.duration_since(since) > limit);
-        over(self.begun.filter(|_| !self.is_held_up()), settings.message_deadline)
-            || over(self.stalled, settings.write_stall)
-            || self.unsent() > settings.output_bytes
-            || over(self.shut, LINGER)
-            || self.is_handshake_late(now)
+        if over(self.shut, LINGER) {
+            Some(Late::Parting)
+        } else if self.is_handshake_late(now) {
+            Some(Late::Handshake)
+        } else if over(self.stalled, settings.write_stall) || self.unsent() > settings.output_bytes {
+            Some(Late::Reading)
+        } else if over(self.begun.filter(|_| !self.is_held_up()), settings.message_deadline) {
+            Some(Late::Message)
+        } else {
+            let limit = settings.silence.filter(|_| self.handshake.is_none())?;
+            over(self.silent, limit).then_some(Late::First)
+        }
+    }
+
+    /// What came last is the beginning of a line.
+    pub(super) fn is_in_line(&self) -> bool {
+        self.input.first().is_some_and(|byte| *byte != 0)
     }
 }
 
@@ -343,7 +409,7 @@ impl Table {
                 let line = crate::gearman::text::refusal("LINE_TOO_LONG", &error.to_string());
                 self.send_text(conn, line.as_bytes());
             }
-            _ => self.send_error(conn, super::command::code::INVALID_ARGS, &error.to_string()),
+            _ => self.send_error(conn, code::INVALID_ARGS, &error.to_string()),
         }
         if let Some(conn) = self.conns.get_mut(conn) {
             conn.is_closing = true;
@@ -352,27 +418,55 @@ impl Table {
 
     /// A peer expects TLS where there is none: it is told, and closed.
     fn refuse_tls(&mut self, conn: ConnKey) {
-        self.send_error(conn, super::command::code::TLS_UNEXPECTED, "this port speaks without TLS");
+        self.send_error(conn, code::TLS_UNEXPECTED, "this port speaks without TLS");
         if let Some(conn) = self.conns.get_mut(conn) {
             conn.is_closing = true;
         }
     }
 
-    /// A peer sends nothing more. Whether it may wait for something: a client for the results of jobs that run, and for all if
-    /// it is being told of them just now, since it then turns out whether it is still there. As a worker it is gone.
-    pub(super) fn half_close(&mut self, key: ConnKey) -> bool {
+    /// A peer sends nothing more. Whether it may wait for something; as a worker it is gone.
+    ///
+    /// TCP says the same of a client that only sends nothing more and of one that is gone, until that is sent something. So a
+    /// client waits for the results of jobs that run, which cost nobody anything; and for those of all its jobs if it is known
+    /// to be there (`is_there`), or is being told of them just now, since it then turns out whether it is. Else its jobs that do not run
+    /// fail for it, which it hears if it is there: nothing is run for clients that are gone.
+    pub(super) fn half_close(&mut self, key: ConnKey, is_there: bool) -> bool {
         self.retire(key);
         let Some(conn) = self.conns.get(key) else { return false };
         let is_told = conn.is_dirty || !conn.out.is_empty();
-        if !is_told {
+        if !is_told && !is_there {
             for job in conn.listening.clone() {
-                let is_running = self.jobs.get(job).is_some_and(super::job::Job::is_running);
-                if !is_running {
-                    self.stop_listening(job, key);
-                }
+                self.fail_unless_running(job, key);
             }
         }
         is_told || !self.is_silent(key)
+    }
+
+    fn fail_unless_running(&mut self, key: JobKey, listener: ConnKey) {
+        let Some(job) = self.jobs.get(key).filter(|job| !job.is_running()) else { return };
+        let listens = job.listeners.as_slice().iter().find(|other| other.conn == listener);
+        let times = listens.map_or(0, |listener| listener.times);
+        let handle = self.handle(key);
+        self.stop_listening(key, listener);
+        for _ in 0..times {
+            self.send(listener, Kind::WorkFail, &[handle.as_bytes()]);
+        }
+    }
+
+    /// A peer is too slow with what it sends: it is told, and closed. Its jobs go to other workers at once.
+    pub(super) fn lose_patience(&mut self, key: ConnKey, is_in_line: bool, why: &str) {
+        self.counters.slow_senders += 1;
+        self.note_slow(key);
+        self.retire(key);
+        if is_in_line {
+            let line = crate::gearman::text::refusal(code::TOO_SLOW, why);
+            self.send_text(key, line.as_bytes());
+        } else {
+            self.send_error(key, code::TOO_SLOW, why);
+        }
+        if let Some(conn) = self.conns.get_mut(key) {
+            conn.is_closing = true;
+        }
     }
 
     /// Nothing more will be sent to a peer that sends nothing.

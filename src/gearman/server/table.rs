@@ -15,23 +15,21 @@ use super::conn::Conn;
 use super::events::ServerEvent;
 use super::functions::{Entry, Target};
 use super::handles::{Handle, Handles};
-use super::job::{Job, Listener, Progress, Run, State, Unique};
+use super::job::{Job, Listener, Run, State, Unique};
 use super::keys::{ConnKey, FunctionKey, JobKey, RunKey};
-use super::local::Answer;
-use super::notices::{Bell, Notice, Notices, Ticket};
+use super::notices::{Notice, Notices, Ticket};
 use super::settings::{OnLoss, Settings};
 use super::slots::Slots;
 use super::status::ServerCounters;
 use super::timers::{Due, Timers, wall_seconds};
 use super::times::Ticks;
 use crate::gearman::packet::{self, Kind, Magic};
-use crate::{Engine, Priority, Update};
+use crate::{Engine, Priority};
 use slotmap::SlotMap;
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
 /// All that a server knows.
@@ -55,6 +53,8 @@ pub(super) struct Table {
     pub(super) counters: ServerCounters,
     /// No job is given out any more.
     pub(super) is_draining: bool,
+    /// The server has ended, and its functions are not the engine's any more.
+    pub(super) has_left: bool,
     /// When the server ends in any case.
     pub(super) end_by: Option<Instant>,
     /// Jobs in this process.
@@ -99,6 +99,7 @@ impl Table {
             dirty: (0..shards).map(|_| Vec::new()).collect(),
             counters: ServerCounters::default(),
             is_draining: false,
+            has_left: false,
             end_by: None,
             locals: 0,
             taken: Vec::new(),
@@ -138,11 +139,11 @@ impl Table {
 
     // The life of a job.
 
-    /// Puts a job into its function's queue, or hands it to this process.
+    /// Puts a job into its function's queue, or hands it to this process; one that was accepted before, whatever the limits.
     ///
     /// # Errors
     /// Why it is not accepted. It is still in the table.
-    pub(super) fn enqueue(&mut self, key: JobKey) -> Result<(), Refused> {
+    pub(super) fn enqueue(&mut self, key: JobKey, is_accepted: bool) -> Result<(), Refused> {
         let job = &mut self.jobs[key];
         job.since = self.clock;
         let entry = &mut self.functions[job.function];
@@ -151,6 +152,9 @@ impl Table {
                 let mut submit = function.job(Ticket::new(key, &self.notices)).priority(job.priority);
                 if entry.rules.high_is_lifo && job.priority == Priority::High {
                     submit = submit.ahead();
+                }
+                if is_accepted {
+                    submit = submit.beyond_limits();
                 }
                 let handle = if entry.is_limited { submit.submit().map(Some) } else { submit.send().map(|()| None) };
                 match handle {
@@ -168,7 +172,7 @@ impl Table {
                 self.rewake_later(function);
                 Ok(())
             }
-            Target::Local(_) => self.start_local(key),
+            Target::Local(_) => self.start_local(key, is_accepted),
         }
     }
 
@@ -207,7 +211,7 @@ impl Table {
         job.attempts = job.attempts.saturating_add(1);
         let worker = self.conns.get_mut(conn).and_then(|conn| conn.worker.as_mut()).expect("it has just pulled");
         let limit = worker.abilities.get(&job.function).copied().flatten();
-        let limit = limit.into_iter().chain(entry.rules.run_timeout).min().map(|limit| now + limit);
+        let limit = limit.into_iter().chain(entry.rules.run_timeout).min().and_then(|limit| now.checked_add(limit));
         let (turn, position) = (self.counters.handed_out, worker.in_hand.len());
         let run = self.runs.insert(Run { job: key, conn, pulled, number, turn, position, limit });
         worker.in_hand.push(run);
@@ -248,7 +252,7 @@ impl Table {
         job.since = self.clock;
         let entry = &mut self.functions[job.function];
         let is_spent = entry.rules.job_retries.is_some_and(|most| u32::from(job.attempts) >= most);
-        if what == OnLoss::Fail || is_spent || job.is_abandoned() {
+        if what == OnLoss::Fail || is_spent || (job.is_abandoned() && !entry.rules.runs_abandoned) {
             job.state = State::Buried;
             spend(run);
             self.end(key, End::Fail);
@@ -317,8 +321,9 @@ impl Table {
     fn leave(&mut self, key: JobKey) -> Option<Job> {
         let job = self.jobs.get_mut(key)?;
         let entry = &mut self.functions[job.function];
-        if job.unique() != Unique::None {
-            let hash = self.hashing.hash_one(job.unique()) as u32;
+        let unique = job.unique();
+        if unique != Unique::None {
+            let hash = self.hashing.hash_one(unique) as u32;
             if let Ok(found) = entry.uniques.find_entry(spread(hash), |known| known.job == key) {
                 found.remove();
             }
@@ -350,7 +355,10 @@ impl Table {
             }
             State::Held => {
                 entry.held -= 1;
-                self.jobs.remove(key)
+                let job = self.jobs.remove(key);
+                let jobs = &self.jobs;
+                self.timers.forget_start(|job| jobs.get(job).is_some_and(|job| job.state == State::Held));
+                job
             }
             State::Local => {
                 self.locals -= 1;
@@ -417,60 +425,6 @@ impl Table {
         }
     }
 
-    // Jobs in this process.
-
-    fn start_local(&mut self, key: JobKey) -> Result<(), Refused> {
-        use super::local::Refusal;
-        let job = &mut self.jobs[key];
-        let Target::Local(local) = &self.functions[job.function].target else { return Err(Refused::Closed) };
-        let notices = Arc::clone(&self.notices);
-        let hears = !job.listeners.as_slice().is_empty();
-        let on_update = hears.then(|| -> super::local::OnUpdate {
-            Box::new(move |update: &Update| notices.push(Notice::Told(key, update.clone())))
-        });
-        match local.start(job.payload(), job.priority, on_update) {
-            Ok(run) => job.extra().local = Some(run),
-            Err(Refusal::Full) => return Err(Refused::Full),
-            Err(Refusal::Closed) => return Err(Refused::Closed),
-            Err(Refusal::Payload(why)) => return Err(Refused::Payload(why)),
-        }
-        job.state = State::Local;
-        self.locals += 1;
-        self.notices.push(Notice::Ended(key));
-        Ok(())
-    }
-
-    /// Looks whether a job in this process has ended; otherwise it will say so.
-    fn look_at_local(&mut self, key: JobKey) {
-        let Some(job) = self.jobs.get_mut(key) else { return };
-        let Some(local) = job.extra.as_mut().and_then(|extra| extra.local.as_mut()) else { return };
-        let waker = Waker::from(Bell::of_job(key, &self.notices));
-        let Poll::Ready(answer) = local.poll(&mut Context::from_waker(&waker)) else { return };
-        job.extra().local = None;
-        match &answer {
-            Answer::Result(result) => self.end(key, End::Complete(result)),
-            Answer::Failure => self.end(key, End::Fail),
-            Answer::Exception(why) => self.end(key, End::Exception(why)),
-        }
-    }
-
-    fn pass_on(&mut self, key: JobKey, update: &Update) {
-        let handle = self.handle(key);
-        let handle = handle.as_bytes();
-        match update {
-            Update::Progress { done, total } => {
-                let (done, total) = (done.to_string(), total.to_string());
-                if let Some(job) = self.jobs.get_mut(key) {
-                    job.extra().progress =
-                        Some(Progress { done: done.as_bytes().into(), total: total.as_bytes().into() });
-                }
-                self.relay(key, Kind::WorkStatus, &[handle, done.as_bytes(), total.as_bytes()]);
-            }
-            Update::Data(data) => self.relay(key, Kind::WorkData, &[handle, data]),
-            Update::Warning(text) => self.relay(key, Kind::WorkWarning, &[handle, text]),
-        }
-    }
-
     // What happens by itself.
 
     /// Deals with what was noted. To be called before the table is let go of.
@@ -505,64 +459,6 @@ impl Table {
         }
     }
 
-    /// A sleeping worker's set was woken.
-    fn wake(&mut self, conn: ConnKey) {
-        let Some(worker) = self.conns.get(conn).and_then(|conn| conn.worker.as_ref()) else { return };
-        if worker.is_sleeping {
-            if worker.set.is_woken() {
-                self.send_noop(conn);
-            } else {
-                self.sleep(conn);
-            }
-        }
-    }
-
-    /// A worker wants to be told when there may be a job for it: at once, or later.
-    pub(super) fn sleep(&mut self, conn: ConnKey) {
-        let Some(worker) = self.conns.get_mut(conn).and_then(|conn| conn.worker.as_mut()) else { return };
-        worker.is_sleeping = true;
-        let cx = &mut Context::from_waker(&worker.waker);
-        let is_hot = std::mem::take(&mut worker.has_worked) && self.settings.hot_first;
-        if worker.set.poll_needed(cx, is_hot).is_ready() {
-            worker.set.unpark();
-            self.send_noop(conn);
-        }
-    }
-
-    /// As many sleepers more are woken after a while, if that is the setting.
-    fn rewake_later(&mut self, function: FunctionKey) {
-        let entry = &mut self.functions[function];
-        if let Some(delay) = entry.rules.wakeup_delay {
-            let at = Instant::now() + delay;
-            if entry.rewake_at.replace(at).is_none() {
-                self.timers.push(at, Due::Rewake(function));
-            }
-        }
-    }
-
-    fn rewake(&mut self, function: FunctionKey, now: Instant) {
-        let Some(entry) = self.functions.get_mut(function) else { return };
-        let Some(at) = entry.rewake_at.take() else { return };
-        if at > now {
-            // A later wake-up has put it off.
-            entry.rewake_at = Some(at);
-            return self.timers.push(at, Due::Rewake(function));
-        }
-        let Target::Remote(queue) = &entry.target else { return };
-        let waits = entry.queued.iter().sum::<usize>() > 0;
-        if waits && queue.wake_more(entry.rules.wakeups) > 0 {
-            self.rewake_later(function);
-        }
-    }
-
-    fn send_noop(&mut self, conn: ConnKey) {
-        if let Some(worker) = self.conns.get_mut(conn).and_then(|conn| conn.worker.as_mut()) {
-            worker.is_sleeping = false;
-        }
-        self.counters.wakes += 1;
-        self.send(conn, Kind::Noop, &[]);
-    }
-
     /// Ends what has run too long, and starts what is due. When to look again.
     pub(super) fn tick(&mut self, now: Instant) -> Option<Instant> {
         let seconds = wall_seconds();
@@ -577,16 +473,25 @@ impl Table {
             }
         }
         while let Some(job) = self.timers.next_start(seconds) {
-            if self.jobs.get(job).is_some_and(|job| job.state == State::Held) {
-                self.functions[self.jobs[job].function].held -= 1;
-                if self.enqueue(job).is_err() {
-                    self.jobs[job].state = State::Buried;
-                    self.end(job, End::Fail);
-                }
+            match self.jobs.get(job).map(|job| job.state) {
+                // In a server that ends it would only keep it from ending.
+                Some(State::Held) if !self.is_draining => self.start_held(job),
+                Some(State::Held) => {}
+                _ => self.timers.was_stale_start(),
             }
         }
         self.settle();
         self.timers.next(now, seconds)
+    }
+
+    /// The time of a job has come. It was promised a place: no limit keeps it out.
+    fn start_held(&mut self, key: JobKey) {
+        self.functions[self.jobs[key].function].held -= 1;
+        if self.enqueue(key, true).is_err() {
+            // Its function is closed, or reads its payload differently now.
+            self.jobs[key].state = State::Buried;
+            self.end(key, End::Fail);
+        }
     }
 
     fn time_out(&mut self, run: RunKey, job: JobKey, conn: ConnKey) {
@@ -594,6 +499,10 @@ impl Table {
             worker.was_taken(job);
         }
         self.note_loss(run, true);
+        // Its timer is over.
+        if let Some(run) = self.runs.get_mut(run) {
+            run.limit = None;
+        }
         let entry = &mut self.functions[self.jobs[job].function];
         entry.timed_out += 1;
         match entry.rules.on_timeout {
@@ -652,22 +561,23 @@ fn spread(hash: u32) -> u64 {
 }
 
 impl Table {
-    /// The live job of a function with this unique key.
-    pub(super) fn unique_job(&self, function: FunctionKey, unique: Unique<'_>) -> Option<JobKey> {
-        if unique == Unique::None {
-            return None;
-        }
-        let hash = self.hashing.hash_one(unique) as u32;
+    /// The hash of a unique key, if it is one.
+    pub(super) fn hash(&self, unique: Unique<'_>) -> Option<u32> {
+        (unique != Unique::None).then(|| self.hashing.hash_one(unique) as u32)
+    }
+
+    /// The live job of a function with this unique key, of which this is the hash.
+    pub(super) fn unique_job(&self, function: FunctionKey, unique: Unique<'_>, hash: Option<u32>) -> Option<JobKey> {
+        let hash = hash?;
         let uniques = &self.functions[function].uniques;
         let is_it = |known: &Known| known.hash == hash && self.jobs[known.job].unique() == unique;
         uniques.find(spread(hash), is_it).map(|known| known.job)
     }
 
-    /// Enters a job, which is in no queue yet.
-    pub(super) fn enter(&mut self, job: Job) -> JobKey {
+    /// Enters a job, which is in no queue yet; this is the hash of its unique key.
+    pub(super) fn enter(&mut self, job: Job, hash: Option<u32>) -> JobKey {
         self.bytes += job.bytes();
         let function = job.function;
-        let hash = (job.unique() != Unique::None).then(|| self.hashing.hash_one(job.unique()) as u32);
         let key = self.jobs.insert(job);
         if let Some(hash) = hash {
             let known = Known { hash, job: key };

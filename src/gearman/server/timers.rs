@@ -26,6 +26,8 @@ pub(super) struct Timers {
     stale: usize,
     /// By seconds since 1970.
     starts: BinaryHeap<Reverse<(u64, JobKey)>>,
+    /// Entries of those whose job has ended.
+    stale_starts: usize,
     /// Something is due earlier than before.
     has_earlier: bool,
 }
@@ -50,9 +52,31 @@ impl Timers {
         }
     }
 
+    /// A job has ended before its time. Its entry goes later; `is_held` tells which others have gone, too.
+    pub(super) fn forget_start(&mut self, is_held: impl Fn(JobKey) -> bool) {
+        self.stale_starts += 1;
+        if self.stale_starts > STALE + self.starts.len() / 2 {
+            self.starts.retain(|Reverse((_, job))| is_held(*job));
+            self.stale_starts = 0;
+        }
+    }
+
     pub(super) fn start_at(&mut self, seconds: u64, job: JobKey) {
         self.has_earlier |= self.starts.peek().is_none_or(|Reverse((first, _))| seconds < *first);
         self.starts.push(Reverse((seconds, job)));
+    }
+
+    /// Of entries above: how many are of jobs that have ended, and how many it takes for that.
+    #[cfg(test)]
+    pub(super) fn stale(
+        &self,
+        is_running: impl Fn(RunKey) -> bool,
+        is_held: impl Fn(JobKey) -> bool,
+    ) -> [(usize, usize); 2] {
+        let over = |due: &Due| matches!(due, Due::Over(run) if !is_running(*run));
+        let due = self.due.iter().filter(|Reverse((_, due))| over(due)).count();
+        let starts = self.starts.iter().filter(|Reverse((_, job))| !is_held(*job)).count();
+        [(due, self.stale), (starts, self.stale_starts)]
     }
 
     /// How many there are.
@@ -72,6 +96,11 @@ impl Timers {
     /// An entry that was due was of a job that has ended.
     pub(super) fn was_stale(&mut self) {
         self.stale = self.stale.saturating_sub(1);
+    }
+
+    /// An entry whose time has come was of a job that has ended.
+    pub(super) fn was_stale_start(&mut self) {
+        self.stale_starts = self.stale_starts.saturating_sub(1);
     }
 
     /// The next that is to start, if it is still there.

@@ -152,6 +152,11 @@ impl Acceptor {
         self.tls.handshake
     }
 
+    /// Whether nobody gets in without a certificate.
+    pub(crate) fn requires_client_certificate(&self) -> bool {
+        self.tls.requires_client_certificate()
+    }
+
     pub(crate) fn are_known_admins(&self) -> bool {
         self.tls.are_known_admins
     }

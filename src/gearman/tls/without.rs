@@ -45,6 +45,10 @@ impl Acceptor {
         match *self {}
     }
 
+    pub(crate) fn requires_client_certificate(&self) -> bool {
+        match *self {}
+    }
+
     pub(crate) fn are_known_admins(&self) -> bool {
         match *self {}
     }

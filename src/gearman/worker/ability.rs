@@ -56,7 +56,7 @@ impl Outcome {
 
     fn of_error(error: JobError) -> Outcome {
         match error {
-            JobError::Cancelled => Outcome::NotRun,
+            JobError::Cancelled | JobError::Evicted => Outcome::NotRun,
             JobError::Panicked(panic) => Outcome::Failed(WorkError::exception(panic.message())),
             error => Outcome::Failed(WorkError::exception(error.to_string())),
         }
@@ -99,7 +99,7 @@ impl Drop for Body {
 
 impl Ability for Body {
     fn start(&self, job: &Job, payload: Vec<u8>) -> Result<Box<dyn Pending>, Refused> {
-        match self.function.submit((job.clone(), payload)) {
+        match self.function.job((job.clone(), payload)).submit_at_once() {
             Ok(handle) => Ok(Box::new(handle)),
             Err(error) => {
                 let is_full = error.is_full();
@@ -160,7 +160,7 @@ where
             Err(error) => return Ok(Box::new(Known(Some(Outcome::Failed(error))))),
         };
         let listener = job.clone();
-        match self.function.job(arg).on_update(move |update| listener.relay(update)).submit() {
+        match self.function.job(arg).on_update(move |update| listener.relay(update)).submit_at_once() {
             Ok(handle) => Ok(Box::new(Encoding { handle, encode: Arc::clone(&self.encode) })),
             Err(error) => {
                 let is_full = matches!(error, SubmitError::Full(_));

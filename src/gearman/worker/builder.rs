@@ -220,8 +220,9 @@ impl WorkerBuilder {
         self
     }
 
-    /// How long a server may take to answer when it was asked for a job; then the connection is made anew. After half a second
-    /// already the others are asked. Default: 30 s.
+    /// How long a server may take to answer when it was asked for a job; then the connection is made anew. A part of a packet that
+    /// comes or goes begins the time anew. After half a second already the others are asked. One that takes nothing of what is
+    /// sent to it is left after twice the time. Default: 30 s.
     pub fn answer_timeout(mut self, limit: Duration) -> Self {
         self.settings.answer_timeout = limit;
         self

@@ -47,6 +47,8 @@ pub(super) struct Link {
     /// The beginning of a packet whose rest has not come.
     input: Vec<u8>,
     pub(super) output: Vec<u8>,
+    /// Bytes of the output that are sent.
+    pub(super) sent: usize,
     limits: Limits,
     grab: Kind,
     exceptions: bool,
@@ -54,12 +56,24 @@ pub(super) struct Link {
     pub(super) grabs: usize,
     /// Since when an answer is owed: the last one, or the first grab after it.
     pub(super) owed_since: Option<Instant>,
+    /// Unsent bytes up to the last grab.
+    unasked: usize,
+    /// When bytes before a grab were sent last, or the grab.
+    wrote: Instant,
+    /// Since when the server takes nothing of what is to be sent.
+    pub(super) stuck_since: Option<Instant>,
     /// Grabs that may be out at once. Grows with each job that comes: after a wake-up there is one, and maybe no more.
     window: usize,
     /// There was no job, and none has come since.
     is_dry: bool,
     /// Told the server so, and waits for its wake-up.
     is_asleep: bool,
+    /// The server takes it to be asleep, whatever it is: it may count on this worker for the next job.
+    is_parked: bool,
+    /// The server has woken it, counts on that, and was asked for nothing since.
+    is_called: bool,
+    /// A wake-up was handed back, and what the server made of that is not known.
+    is_handing_back: bool,
     /// Takes no more jobs.
     is_retired: bool,
     /// Whether any grab was answered: the server knows the kind.
@@ -77,14 +91,21 @@ impl Link {
         let mut link = Link {
             input: Vec::new(),
             output: Vec::new(),
+            sent: 0,
             limits: Limits::default(),
             grab: introduction.grab,
             exceptions: introduction.exceptions,
             grabs: 0,
             owed_since: None,
+            unasked: 0,
+            wrote: now,
+            stuck_since: None,
             window: 1,
             is_dry: false,
             is_asleep: false,
+            is_parked: false,
+            is_called: false,
+            is_handing_back: false,
             is_retired: false,
             has_answered: false,
             heard: now,
@@ -110,23 +131,75 @@ impl Link {
     /// Whether it makes sense to ask for one more job.
     pub(super) fn may_grab(&self) -> bool {
         let is_open = !self.is_asleep && !self.is_dry && !self.is_retired;
-        is_open && self.grabs < self.window && self.output.len() < FULL
+        is_open && self.grabs < self.window && !self.is_full()
+    }
+
+    /// Whether so much is unsent that nothing more is asked for.
+    pub(super) fn is_full(&self) -> bool {
+        self.output.len() - self.sent >= FULL
     }
 
     /// Asks for a job.
     pub(super) fn grab(&mut self, now: Instant) {
         self.say(self.grab, &[]);
         self.grabs += 1;
+        (self.is_parked, self.is_called) = (false, false);
         self.owed_since.get_or_insert(now);
+        self.unasked = self.output.len() - self.sent;
+    }
+
+    /// So much was sent in a turn; `is_all` if nothing is left.
+    pub(super) fn wrote(&mut self, bytes: usize, is_all: bool, now: Instant) {
+        if bytes > 0 {
+            self.stuck_since = None;
+            if self.unasked > 0 {
+                (self.unasked, self.wrote) = (self.unasked.saturating_sub(bytes), now);
+            }
+        }
+        match is_all {
+            true => self.stuck_since = None,
+            false => drop(self.stuck_since.get_or_insert(now)),
+        }
+    }
+
+    /// Since when an answer is owed and the server shows no sign of life: it sends no part of anything, and takes no part of the
+    /// question.
+    pub(super) fn silent_since(&self) -> Option<Instant> {
+        self.owed_since.map(|since| since.max(self.heard).max(self.wrote))
     }
 
     /// Asks to be woken, when there was no job and a thread has nothing to do. A worker that is busy is none that could be
     /// woken: somebody else is to be, then.
     pub(super) fn rest(&mut self) {
         if self.is_dry && self.grabs == 0 && !self.is_asleep && !self.is_retired {
-            self.say(Kind::PreSleep, &[]);
-            self.is_asleep = true;
+            self.sleep();
         }
+    }
+
+    fn sleep(&mut self) {
+        self.say(Kind::PreSleep, &[]);
+        (self.is_asleep, self.is_parked, self.is_dry) = (true, true, true);
+    }
+
+    /// Hands a wake-up back that nothing was made of: nothing may be taken, or nothing more. Until a woken worker asks for a job,
+    /// sleeps again or leaves, some servers wake nobody else for what it was woken for.
+    ///
+    /// It sleeps again: then a server that still has the job wakes somebody else, and this worker once more if there is nobody.
+    /// That second wake-up needs no answer; the echo tells it from a later one. Taking the functions back would be plainer, but
+    /// gearmand queues the jobs of a function again that is taken back, those in hand, too.
+    pub(super) fn hand_back(&mut self) {
+        if std::mem::take(&mut self.is_called) {
+            self.sleep();
+            self.say(Kind::EchoReq, &[b"awake"]);
+            self.is_handing_back = true;
+        }
+    }
+
+    /// The server takes it to be awake from now on.
+    fn called(&mut self) {
+        self.wake();
+        self.is_called = self.is_parked && !self.is_handing_back;
+        self.is_parked = false;
     }
 
     /// A thread has become idle: that there was no job may be long ago.
@@ -238,7 +311,7 @@ impl Link {
 
     fn take(&mut self, packet: &Packet<'_>, now: Instant) -> Option<News> {
         match packet.kind {
-            Kind::Noop => self.wake(),
+            Kind::Noop => self.called(),
             Kind::NoJob => {
                 self.answered(now);
                 self.is_dry = true;
@@ -252,6 +325,7 @@ impl Link {
                 return Some(News::Assigned(assigned(packet)));
             }
             Kind::Error => return self.error(packet, now),
+            Kind::EchoRes => self.is_handing_back = false,
             Kind::EchoReq => self.say(Kind::EchoRes, &[packet.arg(0)]),
             _ => {}
         }
@@ -374,6 +448,15 @@ mod tests {
     }
 
     #[test]
+    fn what_is_sent_takes_no_room() {
+        let mut link = link(Instant::now());
+        link.output.resize(FULL * 2, 0);
+        assert!(!link.may_grab());
+        link.sent = FULL + 1;
+        assert!(link.may_grab());
+    }
+
+    #[test]
     fn an_answer_is_owed_since_the_last_one() {
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
@@ -386,6 +469,30 @@ mod tests {
         assert_eq!(link.owed_since, Some(at(5)));
         hear(&mut link, Kind::JobAssignUniq, JOB, at(6));
         assert_eq!((link.owed_since, link.heard), (None, at(6)));
+    }
+
+    /// The rest of a large job comes slowly, or a large result goes slowly: neither is silence.
+    #[test]
+    fn a_part_of_a_packet_is_a_sign_of_life() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut link = link(start);
+        link.output.resize(1000, 0);
+        link.grab(at(1));
+        let all = link.output.len();
+        assert_eq!(link.silent_since(), Some(at(1)));
+        link.sent = 900;
+        link.wrote(900, false, at(20));
+        assert_eq!((link.silent_since(), link.stuck_since), (Some(at(20)), Some(at(20))));
+        link.wrote(0, false, at(25));
+        assert_eq!((link.silent_since(), link.stuck_since), (Some(at(20)), Some(at(20))));
+        link.output.resize(2000, 0);
+        link.wrote(all - 900, false, at(30));
+        assert_eq!((link.silent_since(), link.stuck_since), (Some(at(30)), Some(at(30))));
+        link.wrote(2000 - all, true, at(40));
+        assert_eq!((link.silent_since(), link.stuck_since), (Some(at(30)), None), "nothing of that was a question");
+        link.hear(b"\0RES\0\0\0\x1f\0\0\x10\0half of it", at(50), &mut Vec::new()).expect("a part of a packet");
+        assert_eq!((link.silent_since(), link.owed_since), (Some(at(50)), Some(at(1))));
     }
 
     proptest! {

@@ -62,8 +62,6 @@ pub(super) struct Up {
     pub(super) line: Cut,
     /// Bytes of the output that jobs have told.
     pub(super) told: usize,
-    /// Bytes of the output that are sent.
-    pub(super) sent: usize,
     pub(super) is_readable: bool,
     pub(super) is_writable: bool,
     /// The peer sends no more: a short read is not the last one.
@@ -114,31 +112,34 @@ impl Up {
     }
 
     /// Writes what the socket takes.
-    pub(super) fn write(&mut self) -> Result<(), Error> {
-        let output = &mut self.link.output;
-        while self.is_writable && (self.sent < output.len() || !self.socket.is_flushed()) {
-            let rest = &output[self.sent..];
+    pub(super) fn write(&mut self, now: Instant) -> Result<(), Error> {
+        let Link { output, sent, .. } = &mut self.link;
+        let before = *sent;
+        while self.is_writable && (*sent < output.len() || !self.socket.is_flushed()) {
+            let rest = &output[*sent..];
             let written = if rest.is_empty() { self.socket.flush().map(|()| 0) } else { self.socket.write(rest) };
             match written {
                 Ok(0) if rest.is_empty() => {}
                 Ok(0) => return Err(Error::Closed),
-                Ok(n) => self.sent += n,
+                Ok(n) => *sent += n,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => self.is_writable = false,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Err(error.into()),
             }
         }
-        if self.sent == output.len() && self.told > 0 {
+        let (wrote, is_all) = (*sent - before, *sent == output.len() && self.socket.is_flushed());
+        if *sent == output.len() && self.told > 0 {
             self.line.0.sent(std::mem::take(&mut self.told));
         }
         // Moved down when at least as much goes as stays.
-        if self.sent * 2 >= output.len() {
-            output.drain(..self.sent);
-            self.sent = 0;
+        if *sent * 2 >= output.len() {
+            output.drain(..*sent);
+            *sent = 0;
             if output.is_empty() && output.capacity() > LARGE {
                 *output = Vec::new();
             }
         }
+        self.link.wrote(wrote, is_all, now);
         Ok(())
     }
 }

@@ -88,7 +88,10 @@ impl Turns {
             self.keep_time(now)?;
             self.retry_stalled(now);
             self.grab(now);
-            self.flush(now);
+            // No event says that there is room again for what could not be asked before.
+            while self.flush(now) {
+                self.grab(now);
+            }
             if self.is_over() {
                 self.leave();
                 return Ok(self.served);
@@ -203,7 +206,6 @@ impl Turns {
             link: Link::new(&introduction, now),
             line: Cut(Arc::new(Line::new(Arc::clone(&self.mail), origin))),
             told: 0,
-            sent: 0,
             // What came behind a handshake was read with it.
             is_readable: true,
             is_writable: true,
@@ -272,11 +274,16 @@ impl Turns {
         }
     }
 
-    /// Asks for as many jobs as may come: one server after the other.
+    /// Asks for as many jobs as may come, and makes something of every wake-up.
     fn grab(&mut self, now: Instant) {
-        if self.wish != Wish::Run || !self.stalled.is_empty() {
-            return;
+        if self.wish == Wish::Run && self.stalled.is_empty() {
+            self.ask(now);
         }
+        self.servers.iter_mut().filter_map(Server::up).for_each(|up| up.link.hand_back());
+    }
+
+    /// Asks one server after the other, as long as there is room for jobs.
+    fn ask(&mut self, now: Instant) {
         let asked: usize = self.servers.iter_mut().filter_map(Server::up).map(|up| up.link.owed(now)).sum();
         let limit = self.ahead.limit(self.hands.oldest(now));
         let mut room = limit.saturating_sub(self.hands.len() + asked);
@@ -297,18 +304,21 @@ impl Turns {
         }
     }
 
-    /// Sends what there is to say, once a turn.
-    fn flush(&mut self, now: Instant) {
+    /// Sends what there is to say, once a turn. Whether a server can be asked again that had too much to read before.
+    fn flush(&mut self, now: Instant) -> bool {
+        let mut has_room = false;
         for number in 0..self.servers.len() {
             let Some(up) = self.servers[number].up() else { continue };
-            match up.write() {
+            let was_full = up.link.is_full();
+            match up.write(now) {
                 Err(error) => self.lose(number, error, now),
                 Ok(()) if up.link.is_retired() && up.link.is_quiet() && up.socket.is_flushed() => {
                     self.hang_up(number, now)
                 }
-                Ok(()) => {}
+                Ok(()) => has_room |= was_full && !up.link.is_full(),
             }
         }
+        has_room
     }
 
     /// Ends a connection on which all was said.

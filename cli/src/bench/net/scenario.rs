@@ -7,6 +7,13 @@ use std::time::{Duration, Instant};
 pub(super) struct Scenario {
     pub(super) name: &'static str,
     pub(super) run: fn(&mut Load, &Running, quick: bool) -> Result<Measured, String>,
+    /// Only a server with functions of its own can do it.
+    pub(super) is_own: bool,
+}
+
+/// One that any server can do.
+const fn of(name: &'static str, run: fn(&mut Load, &Running, bool) -> Result<Measured, String>) -> Scenario {
+    Scenario { name, run, is_own: false }
 }
 
 /// What a run gave; what it does not measure is not a number.
@@ -17,31 +24,47 @@ pub(super) struct Measured {
     p99: f64,
     cpu: f64,
     bytes: f64,
+    syscalls: f64,
 }
 
-const NONE: Measured =
-    Measured { jobs_per_second: f64::NAN, p50: f64::NAN, p99: f64::NAN, cpu: f64::NAN, bytes: f64::NAN };
+pub(super) const NONE: Measured = Measured {
+    jobs_per_second: f64::NAN,
+    p50: f64::NAN,
+    p99: f64::NAN,
+    cpu: f64::NAN,
+    bytes: f64::NAN,
+    syscalls: f64::NAN,
+};
 
 pub(super) const SCENARIOS: &[Scenario] = &[
-    Scenario { name: "1 outstanding", run: |load, server, quick| foreground(load, server, 1, 1, 1, 1, quick) },
-    Scenario { name: "4 x 16, 4 workers", run: |load, server, quick| foreground(load, server, 4, 16, 4, 1, quick) },
-    Scenario { name: "8 x 64, 16 workers", run: |load, server, quick| foreground(load, server, 8, 64, 16, 1, quick) },
+    of("1 outstanding", |load, server, quick| foreground(load, server, (1, 1), (1, 1), false, quick)),
+    of("4 x 16, 4 workers", |load, server, quick| foreground(load, server, (4, 16), (4, 1), false, quick)),
+    of("8 x 64, 16 workers", |load, server, quick| foreground(load, server, (8, 64), (16, 1), false, quick)),
+    of("8 x 64, 16 workers with 8 grabs in flight", |load, server, quick| {
+        foreground(load, server, (8, 64), (16, 8), false, quick)
+    }),
+    of("8 x 64, 16 workers that die with 1 job in 10", |load, server, quick| {
+        foreground(load, server, (8, 64), (16, 1), true, quick)
+    }),
     Scenario {
-        name: "8 x 64, 16 workers, 8 grabs in flight",
-        run: |load, server, quick| foreground(load, server, 8, 64, 16, 8, quick),
+        name: "1 outstanding, the server's own function",
+        run: |load, server, quick| own(load, server, (1, 1), quick),
+        is_own: true,
     },
-    Scenario { name: "background submit", run: |load, server, quick| submit(load, server, false, 1_000_000, quick) },
     Scenario {
-        name: "background submit, distinct keys",
-        run: |load, server, quick| submit(load, server, true, 1_000_000, quick),
+        name: "8 x 64, the server's own function",
+        run: |load, server, quick| own(load, server, (8, 64), quick),
+        is_own: true,
     },
-    Scenario { name: "drain of 100 k, 4 workers", run: |load, server, quick| drain(load, server, 100_000, quick) },
-    Scenario { name: "drain of 1 M, 4 workers", run: |load, server, quick| drain(load, server, 1_000_000, quick) },
-    Scenario { name: "1 job, 1 sleeping worker", run: |load, server, quick| sleepers(load, server, 1, quick) },
-    Scenario {
-        name: "1 job, 10,000 sleeping workers",
-        run: |load, server, quick| sleepers(load, server, if quick { 100 } else { 10_000 }, quick),
-    },
+    of("background submit", |load, server, quick| submit(load, server, false, 1_000_000, quick)),
+    of("background submit, distinct keys", |load, server, quick| submit(load, server, true, 1_000_000, quick)),
+    of("drain of 100 k, 4 workers", |load, server, quick| drain(load, server, 100_000, quick)),
+    of("drain of 1 M, 4 workers", |load, server, quick| drain(load, server, 1_000_000, quick)),
+    of("1 job, 1 sleeping worker", |load, server, quick| sleepers(load, server, 1, quick)),
+    of("1 job, 10,000 sleeping workers", |load, server, quick| {
+        sleepers(load, server, if quick { 100 } else { 10_000 }, quick)
+    }),
+    of("10,000 idle connections", |load, server, quick| idle(load, server, if quick { 100 } else { 10_000 })),
 ];
 
 impl Measured {
@@ -57,7 +80,13 @@ impl Measured {
             p99: of(|m| m.p99),
             cpu: of(|m| m.cpu),
             bytes: of(|m| m.bytes),
+            syscalls: of(|m| m.syscalls),
         }
+    }
+
+    /// With system calls, which were counted in a run of their own.
+    pub(super) fn with_syscalls(self, syscalls: f64) -> Measured {
+        Measured { syscalls, ..self }
     }
 
     /// How many times better than the rival: in throughput, or where that is not measured in latency.
@@ -73,18 +102,36 @@ impl Measured {
             cell(self.p99, 0),
             cell(self.cpu, 2),
             cell(self.bytes, 0),
-            ratio.map_or_else(|| "-".into(), |ratio| format!("{ratio:.2}x")),
+            cell(self.syscalls, 2),
+            ratio.filter(|ratio| !ratio.is_nan()).map_or_else(|| "-".into(), |ratio| format!("{ratio:.2}x")),
         ]
         .join(" | ")
     }
 }
 
+/// Clients with so many jobs outstanding each, and workers with so many grabs in flight each.
 fn foreground(
     load: &mut Load,
     server: &Running,
-    clients: usize,
-    outstanding: usize,
-    workers: usize,
+    (clients, outstanding): (usize, usize),
+    (workers, grabs): (usize, usize),
+    dies: bool,
+    quick: bool,
+) -> Result<Measured, String> {
+    load.workers(workers, grabs, dies)?;
+    exchange(load, server, (clients, outstanding), grabs, quick)
+}
+
+/// The same without workers.
+fn own(load: &mut Load, server: &Running, clients: (usize, usize), quick: bool) -> Result<Measured, String> {
+    load.use_own_function();
+    exchange(load, server, clients, 4, quick)
+}
+
+fn exchange(
+    load: &mut Load,
+    server: &Running,
+    (clients, outstanding): (usize, usize),
     grabs: usize,
     quick: bool,
 ) -> Result<Measured, String> {
@@ -93,7 +140,6 @@ fn foreground(
         (1, _) => 20_000,
         _ => 200_000 * grabs.min(4) as u64,
     };
-    load.workers(workers, grabs)?;
     load.foreground(Foreground { clients, outstanding, jobs: jobs / 10 })?;
     let before = server.usage();
     let began = Instant::now();
@@ -104,7 +150,7 @@ fn foreground(
         jobs_per_second: jobs as f64 / took.as_secs_f64(),
         p50: micros(latencies.percentile(50)),
         p99: micros(latencies.percentile(99)),
-        cpu: micros(cpu) / jobs as f64,
+        cpu: cpu / jobs as f64,
         ..NONE
     })
 }
@@ -118,8 +164,8 @@ fn submit(load: &mut Load, server: &Running, keys: bool, jobs: u64, quick: bool)
     let after = server.usage();
     Ok(Measured {
         jobs_per_second: jobs as f64 / took.as_secs_f64(),
-        cpu: micros(after.cpu - before.cpu) / jobs as f64,
-        bytes: after.resident.saturating_sub(before.resident) as f64 / jobs as f64,
+        cpu: (after.cpu - before.cpu) / jobs as f64,
+        bytes: (after.resident - before.resident) / jobs as f64,
         ..NONE
     })
 }
@@ -129,17 +175,17 @@ fn drain(load: &mut Load, server: &Running, jobs: u64, quick: bool) -> Result<Me
     load.background(Background { jobs, keys: false })?;
     let before = server.usage();
     let began = Instant::now();
-    load.workers(4, 1)?;
+    load.workers(4, 1, false)?;
     // A server that gets slower with its queue would take for ever.
     let done = load.drain(jobs, Duration::from_secs(60))?;
     let took = began.elapsed();
     let cpu = server.usage().cpu - before.cpu;
-    Ok(Measured { jobs_per_second: done as f64 / took.as_secs_f64(), cpu: micros(cpu) / done as f64, ..NONE })
+    Ok(Measured { jobs_per_second: done as f64 / took.as_secs_f64(), cpu: cpu / done as f64, ..NONE })
 }
 
 fn sleepers(load: &mut Load, server: &Running, workers: usize, quick: bool) -> Result<Measured, String> {
     let jobs = if quick { 20 } else { 500 };
-    load.workers(workers, 1)?;
+    load.workers(workers, 1, false)?;
     load.settle()?;
     let before = server.usage();
     let noops = load.noops();
@@ -152,9 +198,16 @@ fn sleepers(load: &mut Load, server: &Running, workers: usize, quick: bool) -> R
     Ok(Measured {
         p50: micros(latencies.percentile(50)),
         p99: micros(latencies.percentile(99)),
-        cpu: micros(cpu) / jobs as f64,
+        cpu: cpu / jobs as f64,
         ..NONE
     })
+}
+
+fn idle(load: &mut Load, server: &Running, connections: usize) -> Result<Measured, String> {
+    let before = server.usage();
+    load.idle(connections)?;
+    let resident = server.usage().resident - before.resident;
+    Ok(Measured { bytes: resident / connections as f64, ..NONE })
 }
 
 fn micros(time: Duration) -> f64 {

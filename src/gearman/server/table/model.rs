@@ -5,6 +5,7 @@ use super::Table;
 use crate::Engine;
 use crate::gearman::packet::{self, Frame, Kind, Limits, Magic, Message};
 use crate::gearman::server::conn::Conn;
+use crate::gearman::server::job::State;
 use crate::gearman::server::keys::ConnKey;
 use crate::gearman::server::notices::{HasTable, Notices};
 use crate::gearman::server::settings::Settings;
@@ -436,6 +437,11 @@ impl Run {
                 self.jobs.iter().filter(|job| job.function == at && matches!(job.place, Place::Running { .. }));
             let able = self.peers.iter().filter(|peer| peer.abilities[at]).count();
             assert_eq!((entry.queued, entry.running, entry.workers), (queued, running.count(), able), "{name}");
+        }
+        let (runs, jobs) = (&self.table.runs, &self.table.jobs);
+        let is_held = |job| jobs.get(job).is_some_and(|job| job.state == State::Held);
+        for (stale, counted) in self.table.timers.stale(|run| runs.contains_key(run), is_held) {
+            assert_eq!(stale, counted, "timers of what has ended");
         }
         let waiting: usize = self.jobs.iter().map(|job| job.waiting.len()).sum();
         assert_eq!(self.table.conns.values().map(|conn| conn.live).sum::<usize>(), waiting);

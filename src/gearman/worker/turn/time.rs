@@ -7,6 +7,7 @@ use crate::gearman::worker::link::Link;
 use crate::gearman::worker::mail::Wish;
 use crate::gearman::worker::server::{Place, State};
 use crate::gearman::worker::socket::Socket;
+use std::io;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
@@ -19,6 +20,14 @@ const STALLED: Duration = Duration::from_millis(10);
 /// A grab that was not answered by then keeps no other server from being asked.
 const SLOW: Duration = Duration::from_millis(500);
 
+/// A server may read nothing for so many times as long as it may owe an answer.
+const STUCK: u32 = 2;
+
+fn reads_nothing(limit: Duration) -> Error {
+    let text = format!("the server reads nothing of what it is sent, for {:.1} s", limit.as_secs_f64());
+    io::Error::new(io::ErrorKind::TimedOut, text).into()
+}
+
 impl Turns {
     /// Does what is due. An error when no server was ever met within the time that was given for that.
     pub(super) fn keep_time(&mut self, now: Instant) -> Result<(), Error> {
@@ -28,8 +37,13 @@ impl Turns {
                 State::Parting(_, until) if *until <= now => self.servers[number].state = State::Gone,
                 State::Up(up) => {
                     let limit = self.settings.answer_timeout;
-                    if up.link.owed_since.is_some_and(|since| now.saturating_duration_since(since) >= limit) {
+                    let is_over = |since: Option<Instant>, limit| {
+                        since.is_some_and(|since| now.saturating_duration_since(since) >= limit)
+                    };
+                    if is_over(up.link.silent_since(), limit) {
                         self.lose(number, Error::Silent(limit), now);
+                    } else if is_over(up.link.stuck_since, limit.saturating_mul(STUCK)) {
+                        self.lose(number, reads_nothing(limit.saturating_mul(STUCK)), now);
                     } else if up.link.is_asleep() && now.saturating_duration_since(up.link.heard) >= up.patience {
                         // As if it had been heard: the next time is counted from here.
                         up.link.wake();
@@ -80,7 +94,9 @@ impl Turns {
             match &server.state {
                 State::Down(until) | State::Parting(_, until) => due(Some(*until)),
                 State::Up(up) => {
-                    due(up.link.owed_since.and_then(|since| since.checked_add(self.settings.answer_timeout)));
+                    let limit = self.settings.answer_timeout;
+                    due(up.link.silent_since().and_then(|since| since.checked_add(limit)));
+                    due(up.link.stuck_since.and_then(|since| since.checked_add(limit.saturating_mul(STUCK))));
                     due(up.link.owed_since.map(|since| since + SLOW).filter(|slow| *slow > now));
                     due(up.link.is_asleep().then(|| up.link.heard.checked_add(up.patience)).flatten());
                 }
