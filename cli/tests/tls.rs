@@ -1,9 +1,14 @@
 //! `serve`, `submit`, `work` and `admin` over TLS, and who may reach a server.
 
 mod common;
+#[path = "../../tests/common/peer.rs"]
+mod peer;
+#[path = "common/serving.rs"]
+mod serving;
 
 use common::layshaft;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rustix::process::Signal;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -103,4 +108,42 @@ fn other_machines_need_a_reason_to_come_in() {
     assert!(why.contains("server.pem and "), "{why}");
     let server = serve(folder.path(), "--listen 0.0.0.0:0 --allow 10.0.0.0/8 --allow 127.0.0.1");
     assert_eq!(run(folder.path(), &server, "admin version", "").0, 0);
+}
+
+/// A worker that trusts the old authority only works on over its connection; whoever connects later sees the new certificate.
+#[test]
+fn certificates_are_read_again_on_hup() {
+    let (folder, new) = (certificates(), certificates());
+    let folder = folder.path();
+    let mut command = layshaft(folder, ["serve", "--tls-listen", "127.0.0.1:0"]);
+    command.args(["--tls-cert", "server.pem", "--tls-key", "server.key", "--log-level", "debug"]);
+    let mut server = serving::listening(command);
+    let address = server.address.to_string();
+    let started = |ca: &str, args: &[&str]| {
+        let (command, args) = args.split_first().expect("a command");
+        let mut command =
+            layshaft(folder, [command, "--server", &address, "--tls-ca", ca, "--tls-name", "jobs.example"]);
+        command.args(args);
+        command
+    };
+    let submit = |ca: &str, text: &str| {
+        let output = common::run(started(ca, &["submit", "upper", text]));
+        let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+        (output.status.code(), text(&output.stdout).trim().to_owned(), text(&output.stderr))
+    };
+    let _worker = common::start(started("ca.pem", &["work", "-q", "upper", "--", "tr", "a-z", "A-Z"]));
+    assert_eq!(submit("ca.pem", "before").1, "BEFORE");
+    fs::copy(new.path().join("ca.pem"), folder.join("new.pem")).unwrap();
+    // One that does not fit changes nothing.
+    fs::copy(new.path().join("server.pem"), folder.join("server.pem")).unwrap();
+    server.signal(Signal::HUP);
+    server.line_with("nothing is changed");
+    assert_eq!(submit("ca.pem", "still").1, "STILL");
+    fs::copy(new.path().join("server.key"), folder.join("server.key")).unwrap();
+    server.signal(Signal::HUP);
+    server.line_with("configuration, certificates and log are as in their files");
+    assert_eq!(submit("new.pem", "after").1, "AFTER");
+    let (code, _, why) = submit("ca.pem", "old");
+    assert!(code == Some(3) && why.contains("certificate"), "{code:?} {why}");
+    server.terminate();
 }
