@@ -30,14 +30,6 @@ impl Table {
         ending
     }
 
-    pub(super) fn send_text(&mut self, to: ConnKey, answer: &[u8]) {
-        let Some(conn) = self.conns.get_mut(to) else { return };
-        conn.out.extend_from_slice(answer);
-        if !std::mem::replace(&mut conn.is_dirty, true) {
-            self.dirty[conn.shard].push(to);
-        }
-    }
-
     fn error_line(&self, error: &TextError) -> String {
         if !self.settings.perl_errors {
             return text::error_line(error);

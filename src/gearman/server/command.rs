@@ -30,6 +30,8 @@ pub(super) mod code {
     pub(crate) const TLS_REQUIRED: &str = "tls_required";
     /// There is no TLS here.
     pub(crate) const TLS_UNEXPECTED: &str = "tls_unexpected";
+    /// More was to wait for the connection, or for all of them, than may.
+    pub(crate) const OUTPUT_FULL: &str = "output_full";
     /// The function's queue, or the budget for all jobs, is full.
     pub(crate) const QUEUE_FULL: &str = "queue_full";
 }
@@ -370,11 +372,11 @@ impl Table {
         let number = self.handles.permute(key.number());
         self.assign(from, key, number, pulled, now);
         let handle = self.handles.handle(number);
-        let Table { conns, jobs, functions, dirty, .. } = self;
+        let Table { conns, jobs, functions, outbox, .. } = self;
         let job = &jobs[key];
         let (handle, name) = (handle.as_bytes(), &functions[job.function].name[..]);
         let (unique, payload) = (job.shown_unique(), job.payload());
-        let mut send = |kind, args: &[&[u8]]| super::table::push(conns, dirty, from, kind, args);
+        let mut send = |kind, args: &[&[u8]]| _ = outbox.push(conns, from, kind, args);
         match (how, job.reducer()) {
             (Kind::GrabJob, _) => send(Kind::JobAssign, &[handle, name, payload]),
             (Kind::GrabJobAll, Some(reducer)) => send(Kind::JobAssignAll, &[handle, name, unique, reducer, payload]),

@@ -42,7 +42,7 @@ pub enum ServerEvent {
         /// The error's text.
         text: String,
     },
-    /// A connection was closed since its peer was too slow.
+    /// A connection was closed since its peer was too slow, or left too much unread.
     TooSlow {
         /// Where it comes from.
         peer: String,
@@ -142,6 +142,7 @@ impl Table {
     }
 
     pub(super) fn note_slow(&mut self, conn: ConnKey) {
+        self.counters.too_slow += 1;
         self.note(|table| ServerEvent::TooSlow { peer: table.peer(conn) });
     }
 

@@ -5,6 +5,7 @@ use super::local::LocalRun;
 use super::notices::Ticket;
 use super::times::Ticks;
 use crate::{JobHandle, Priority, Pulled};
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 /// Bytes that a job takes besides its payload and key, for the budget.
@@ -90,9 +91,9 @@ pub(super) enum Listeners {
     #[default]
     None,
     One(Listener),
-    // Boxed: a job without several is smaller.
+    /// How often each has submitted it. Boxed: a job without several is smaller.
     #[allow(clippy::box_collection)]
-    Many(Box<Vec<Listener>>),
+    Many(Box<BTreeMap<ConnKey, u32>>),
 }
 
 /// A connection that hears of a job, and how often it has submitted it.
@@ -103,31 +104,43 @@ pub(super) struct Listener {
 }
 
 impl Listeners {
-    pub(super) fn as_slice(&self) -> &[Listener] {
+    pub(super) fn iter(&self) -> impl Iterator<Item = Listener> + '_ {
+        let (one, many) = match self {
+            Listeners::None => (None, None),
+            Listeners::One(one) => (Some(*one), None),
+            Listeners::Many(many) => {
+                (None, Some(many.iter().map(|(conn, times)| Listener { conn: *conn, times: *times })))
+            }
+        };
+        one.into_iter().chain(many.into_iter().flatten())
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.iter().next().is_none()
+    }
+
+    pub(super) fn contains(&self, conn: ConnKey) -> bool {
         match self {
-            Listeners::None => &[],
-            Listeners::One(one) => std::slice::from_ref(one),
-            Listeners::Many(many) => many,
+            Listeners::None => false,
+            Listeners::One(one) => one.conn == conn,
+            Listeners::Many(many) => many.contains_key(&conn),
         }
     }
 
     /// Adds a connection: whether it is new.
     pub(super) fn add(&mut self, conn: ConnKey) -> bool {
-        let new = Listener { conn, times: 1 };
         match self {
-            Listeners::None => *self = Listeners::One(new),
+            Listeners::None => *self = Listeners::One(Listener { conn, times: 1 }),
             Listeners::One(one) if one.conn == conn => {
                 one.times += 1;
                 return false;
             }
-            Listeners::One(one) => *self = Listeners::Many(Box::new(vec![*one, new])),
-            Listeners::Many(many) => match many.iter_mut().find(|listener| listener.conn == conn) {
-                Some(listener) => {
-                    listener.times += 1;
-                    return false;
-                }
-                None => many.push(new),
-            },
+            Listeners::One(one) => *self = Listeners::Many(Box::new([(one.conn, one.times), (conn, 1)].into())),
+            Listeners::Many(many) => {
+                let times = many.entry(conn).or_default();
+                *times += 1;
+                return *times == 1;
+            }
         }
         true
     }
@@ -136,11 +149,7 @@ impl Listeners {
     pub(super) fn remove(&mut self, conn: ConnKey) -> bool {
         match self {
             Listeners::One(one) if one.conn == conn => *self = Listeners::None,
-            Listeners::Many(many) => {
-                let before = many.len();
-                many.retain(|listener| listener.conn != conn);
-                return many.len() < before;
-            }
+            Listeners::Many(many) => return many.remove(&conn).is_some(),
             _ => return false,
         }
         true
@@ -148,7 +157,7 @@ impl Listeners {
 
     /// How many submits wait for the end.
     pub(super) fn count(&self) -> usize {
-        self.as_slice().iter().map(|listener| listener.times as usize).sum()
+        self.iter().map(|listener| listener.times as usize).sum()
     }
 }
 
@@ -226,7 +235,7 @@ impl Job {
 
     /// Nobody hears of its end, and nobody asked for it to run anyway.
     pub(super) fn is_abandoned(&self) -> bool {
-        !self.detached && self.listeners.as_slice().is_empty()
+        !self.detached && self.listeners.is_empty()
     }
 }
 

@@ -29,6 +29,7 @@
 //! | `notices` | what engine and bodies tell while somebody has the table |
 //! | `local` | functions of this process behind bytes |
 //! | `handles` | names of jobs on the wire |
+//! | `output` | what is to be sent, and how much of it there may be |
 //!
 //! The lock is taken once a read, and not while sockets are read or written: those calls are where the time goes (about
 //! 3.7 us to send a segment over loopback, 3.5 us to receive one), so more threads share that work, and take turns at the
@@ -47,6 +48,7 @@ mod keys;
 mod listening;
 mod local;
 mod notices;
+mod output;
 mod peers;
 mod rules;
 mod settings;

@@ -62,7 +62,8 @@ impl Table {
     /// A connection is gone: its jobs in hand go to others, and nobody waits for those that only it waited for.
     pub(super) fn disconnect(&mut self, key: ConnKey) {
         self.retire(key);
-        let Some(conn) = self.conns.remove(key) else { return };
+        let Some(mut conn) = self.conns.remove(key) else { return };
+        self.outbox.forget(&mut conn);
         self.note(|_| ServerEvent::Disconnected { peer: conn.peer.clone() });
         if let Some(Occupied(mut count)) = conn.ip.map(|ip| self.peers.entry(network(ip))) {
             *count.get_mut() -= 1;

@@ -196,6 +196,7 @@ impl Server {
         self.hub.with(usize::MAX, |table| {
             let host = table.settings.host.clone();
             table.settings = Arc::new(Settings { host, ..with.settings });
+            table.outbox.follow(&table.settings);
             let functions: Vec<FunctionKey> = table.functions.keys().collect();
             functions.into_iter().for_each(|function| table.apply_rules(function));
         });

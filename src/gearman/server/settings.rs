@@ -59,6 +59,8 @@ pub(super) struct Settings {
     pub(super) write_stall: Duration,
     /// Bytes that wait for a connection to read them.
     pub(super) output_bytes: usize,
+    /// The same for all of them.
+    pub(super) all_output_bytes: usize,
     pub(super) accept_batch: usize,
     /// How long a thread looks for events before it blocks, at most.
     pub(super) busy_poll: Duration,
@@ -87,6 +89,7 @@ impl Default for Settings {
             message_deadline: Duration::from_secs(60),
             write_stall: Duration::from_secs(60),
             output_bytes: 256 << 20,
+            all_output_bytes: 1 << 30,
             accept_batch: 64,
             busy_poll: Duration::from_micros(100),
         }

@@ -43,6 +43,8 @@ pub struct ServerCounters {
     pub tls_failed: u64,
     /// Connections that came without TLS where it is needed.
     pub tls_missing: u64,
+    /// Connections that were closed since their peers were too slow, or left too much unread.
+    pub too_slow: u64,
     /// Submits, of any outcome.
     pub submits: u64,
     /// Submits that joined another job.
@@ -345,9 +347,7 @@ impl Table {
     /// The queued and running jobs that a connection listens to.
     pub(super) fn listened_to(&self, key: ConnKey) -> Vec<JobKey> {
         let hears = |job: &JobKey| {
-            self.jobs.get(*job).is_some_and(|job| {
-                job.state != State::Buried && job.listeners.as_slice().iter().any(|listener| listener.conn == key)
-            })
+            self.jobs.get(*job).is_some_and(|job| job.state != State::Buried && job.listeners.contains(key))
         };
         let mut jobs: Vec<JobKey> = self.conns[key].listening.iter().copied().filter(hears).collect();
         jobs.sort_unstable();
@@ -369,7 +369,7 @@ impl Table {
             (self.conns.len(), "connections"),
             (self.conns.values().filter(|conn| conn.worker.is_some()).count(), "workers"),
             (self.conns.values().map(|conn| conn.listening.capacity()).sum(), "places for jobs that are listened to"),
-            (self.conns.values().map(|conn| conn.out.capacity()).sum(), "bytes of answers"),
+            (self.outbox.bytes(), "bytes of answers"),
             (self.timers.len(), "timers"),
             (resident(), "KiB of the process in memory"),
         ];

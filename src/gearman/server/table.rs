@@ -15,16 +15,17 @@ use super::conn::Conn;
 use super::events::ServerEvent;
 use super::functions::{Entry, Target};
 use super::handles::{Handle, Handles};
-use super::job::{Job, Listener, Progress, Run, State, Unique};
+use super::job::{Job, Progress, Run, State, Unique};
 use super::keys::{ConnKey, FunctionKey, JobKey, RunKey};
 use super::local::Answer;
 use super::notices::{Bell, Notice, Notices, Ticket};
+use super::output::Outbox;
 use super::settings::{OnLoss, Settings};
 use super::slots::Slots;
 use super::status::ServerCounters;
 use super::timers::{Due, Timers, wall_seconds};
 use super::times::Ticks;
-use crate::gearman::packet::{self, Kind, Magic};
+use crate::gearman::packet::Kind;
 use crate::{Engine, Priority, Update};
 use slotmap::SlotMap;
 use std::collections::HashMap;
@@ -50,8 +51,7 @@ pub(super) struct Table {
     hashing: RandomState,
     /// What queued and running jobs take.
     pub(super) bytes: usize,
-    /// Connections with something to send, by shard.
-    pub(super) dirty: Vec<Vec<ConnKey>>,
+    pub(super) outbox: Outbox,
     pub(super) counters: ServerCounters,
     /// No job is given out any more.
     pub(super) is_draining: bool,
@@ -86,6 +86,7 @@ impl Table {
         Table {
             engine,
             handles: Handles::new(&settings.host),
+            outbox: Outbox::new(&settings, shards),
             settings,
             notices,
             functions: SlotMap::with_key(),
@@ -96,7 +97,6 @@ impl Table {
             conns: SlotMap::with_key(),
             timers: Timers::default(),
             bytes: 0,
-            dirty: (0..shards).map(|_| Vec::new()).collect(),
             counters: ServerCounters::default(),
             is_draining: false,
             end_by: None,
@@ -113,6 +113,7 @@ impl Table {
 
     pub(super) fn set_clock(&mut self, now: Instant) {
         self.clock = Ticks::since(self.started, now);
+        self.outbox.clock = self.clock;
     }
 
     pub(super) fn handle(&self, job: JobKey) -> Handle {
@@ -123,17 +124,6 @@ impl Table {
     pub(super) fn find(&self, handle: &[u8]) -> Option<JobKey> {
         let job = JobKey::from_number(self.handles.key(handle)?);
         self.jobs.get(job).filter(|job| job.state != State::Buried).map(|_| job)
-    }
-
-    /// Sends a packet.
-    pub(super) fn send(&mut self, to: ConnKey, kind: Kind, args: &[&[u8]]) {
-        push(&mut self.conns, &mut self.dirty, to, kind, args);
-    }
-
-    pub(super) fn send_error(&mut self, to: ConnKey, code: &str, text: &str) {
-        self.counters.errors += 1;
-        self.note_error(to, code, text);
-        self.send(to, Kind::Error, &[code.as_bytes(), text.as_bytes()]);
     }
 
     // The life of a job.
@@ -280,36 +270,14 @@ impl Table {
     fn end_as(&mut self, key: JobKey, number: Option<u64>, how: End<'_>) {
         let Some(mut job) = self.leave(key) else { return };
         let listeners = std::mem::take(&mut job.listeners);
-        if !listeners.as_slice().is_empty() {
+        if !listeners.is_empty() {
             let number = number.unwrap_or_else(|| self.handles.permute(key.number()));
-            self.tell_end(self.handles.handle(number), listeners.as_slice(), how);
+            self.tell_end(self.handles.handle(number), &listeners, how);
         }
         let entry = &mut self.functions[job.function];
         match how {
             End::Complete(_) => entry.done += 1,
             End::Fail | End::Exception(_) => entry.failed += 1,
-        }
-    }
-
-    /// Tells listeners how a job has ended.
-    fn tell_end(&mut self, handle: Handle, listeners: &[Listener], how: End<'_>) {
-        let handle = handle.as_bytes();
-        for listener in listeners {
-            let Some(conn) = self.conns.get_mut(listener.conn) else { continue };
-            conn.live -= 1;
-            let has_exceptions = conn.exceptions;
-            for _ in 0..listener.times {
-                match how {
-                    End::Complete(result) => self.send(listener.conn, Kind::WorkComplete, &[handle, result]),
-                    End::Exception(what) if has_exceptions => {
-                        self.send(listener.conn, Kind::WorkException, &[handle, what]);
-                        if self.settings.fails_after_exception {
-                            self.send(listener.conn, Kind::WorkFail, &[handle]);
-                        }
-                    }
-                    End::Exception(_) | End::Fail => self.send(listener.conn, Kind::WorkFail, &[handle]),
-                }
-            }
         }
     }
 
@@ -409,14 +377,6 @@ impl Table {
         }
     }
 
-    /// Passes something on to everybody who listens to a job, once each.
-    pub(super) fn relay(&mut self, key: JobKey, kind: Kind, args: &[&[u8]]) {
-        let Some(job) = self.jobs.get(key) else { return };
-        for listener in job.listeners.as_slice() {
-            push(&mut self.conns, &mut self.dirty, listener.conn, kind, args);
-        }
-    }
-
     // Jobs in this process.
 
     fn start_local(&mut self, key: JobKey) -> Result<(), Refused> {
@@ -424,7 +384,7 @@ impl Table {
         let job = &mut self.jobs[key];
         let Target::Local(local) = &self.functions[job.function].target else { return Err(Refused::Closed) };
         let notices = Arc::clone(&self.notices);
-        let hears = !job.listeners.as_slice().is_empty();
+        let hears = !job.listeners.is_empty();
         let on_update = hears.then(|| -> super::local::OnUpdate {
             Box::new(move |update: &Update| notices.push(Notice::Told(key, update.clone())))
         });
@@ -491,6 +451,7 @@ impl Table {
             }
         }
         self.taken = taken;
+        self.note_cut();
     }
 
     /// The engine has dropped a ticket: of a tombstone, or of a job that had to make room.
@@ -625,21 +586,6 @@ pub(super) fn index(priority: Priority) -> usize {
     }
 }
 
-/// Appends a packet to what a connection is to be sent.
-pub(super) fn push(
-    conns: &mut SlotMap<ConnKey, Conn>,
-    dirty: &mut [Vec<ConnKey>],
-    to: ConnKey,
-    kind: Kind,
-    args: &[&[u8]],
-) {
-    let Some(conn) = conns.get_mut(to) else { return };
-    packet::encode(&mut conn.out, Magic::Response, kind, args);
-    if !std::mem::replace(&mut conn.is_dirty, true) {
-        dirty[conn.shard].push(to);
-    }
-}
-
 /// A live job with a unique key.
 pub(super) struct Known {
     hash: u32,
@@ -679,7 +625,7 @@ impl Table {
     /// Takes a job back that was refused.
     pub(super) fn withdraw(&mut self, key: JobKey) {
         if let Some(mut job) = self.leave(key) {
-            for listener in std::mem::take(&mut job.listeners).as_slice() {
+            for listener in std::mem::take(&mut job.listeners).iter() {
                 if let Some(conn) = self.conns.get_mut(listener.conn) {
                     conn.live -= 1;
                 }
