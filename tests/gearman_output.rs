@@ -4,8 +4,8 @@
 #[path = "common/peer.rs"]
 mod peer;
 
-use layshaft::gearman::Server;
 use layshaft::gearman::packet::{Kind, Magic, encode};
+use layshaft::gearman::{FunctionSettings, Server};
 use peer::{Peer, server_with};
 
 const MIB: usize = 1 << 20;
@@ -123,4 +123,131 @@ fn a_result_for_many_does_not_outgrow_the_bound() {
     let told = ends.iter().filter(|end| **end == Some(Kind::WorkComplete)).count();
     let cut = ends.iter().filter(|end| **end == Some(Kind::Error)).count();
     assert!(told >= 9 && cut >= 20 && told + cut == 30, "{ends:?}");
+}
+
+#[test]
+fn a_reducer_is_a_name_and_counts() {
+    let server = server_with(|builder| builder.job_bytes(1000));
+    let mut client = Peer::new(&server);
+    client.send(Kind::SubmitReduceJobBackground, &[b"f", b"", &[b'r'; 513], b"", b"x"]);
+    assert!(client.expect_error("invalid_args").contains("513 bytes; 512 are the most"));
+    client.send(Kind::SubmitReduceJobBackground, &[b"f", b"", &[b'r'; 512], b"", b"x"]);
+    client.expect(Kind::JobCreated);
+    assert!(server.status().job_bytes >= 640, "{}", server.status().job_bytes);
+    client.send(Kind::SubmitReduceJobBackground, &[b"f", b"", &[b'r'; 512], b"", b"x"]);
+    client.expect_error("queue_full");
+    let mut worker = Peer::worker(&server, &["f"]);
+    let (job, _) = worker.grab();
+    worker.complete(&job, b"");
+    worker.expect_nothing();
+    assert_eq!(server.status().job_bytes, 0);
+}
+
+#[test]
+fn numbers_are_passed_on_as_they_are_and_kept_where_they_are_short() {
+    let server = server_with(|builder| builder);
+    let mut client = Peer::new(&server);
+    let job = client.submit(Kind::SubmitJob, "f", b"", b"");
+    let mut worker = Peer::worker(&server, &["f"]);
+    worker.grab();
+    let before = server.status().job_bytes;
+    let long = vec![b'7'; 1 << 20];
+    for (done, total) in [(&b"1"[..], &b"2"[..]), (&long, b"9"), (b"9", &long)] {
+        worker.send(Kind::WorkStatus, &[&job, done, total]);
+        client.expect_packet(Kind::WorkStatus, &[&job, done, total]);
+        client.send(Kind::GetStatus, &[&job]);
+        client.expect_packet(Kind::StatusRes, &[&job, b"1", b"1", b"1", b"2"]);
+    }
+    assert_eq!(server.status().job_bytes, before + 2);
+    worker.complete(&job, b"");
+    worker.expect_nothing();
+    assert_eq!(server.status().job_bytes, 0);
+}
+
+#[test]
+fn jobs_that_are_given_up_leave_nothing_though_their_function_is_paused() {
+    let server = server_with(|builder| builder);
+    let mut worker = Peer::worker(&server, &["f"]);
+    worker.send(Kind::PreSleep, &[]);
+    worker.expect_nothing();
+    server.pause("f").unwrap();
+    let mut client = Peer::new(&server);
+    for payload in [b"1", b"2"] {
+        client.submit(Kind::SubmitJobBg, "f", b"", payload);
+    }
+    let mut submit = Vec::new();
+    encode(&mut submit, Magic::Request, Kind::SubmitJob, &[b"f", b"", b""]);
+    for _ in 0..4 {
+        let mut fickle = Peer::new(&server);
+        fickle.write(&submit.repeat(2000));
+        assert_eq!(fickle.sync().len(), 2000);
+        drop(fickle);
+        client.wait_for_status("f", [2, 0, 1]);
+    }
+    let tickets = client.rows("gladiator all").into_iter().find(|row| row.contains("tickets of jobs"));
+    let tickets: usize = tickets.expect("a row").trim().split(' ').next().unwrap().parse().unwrap();
+    assert!(tickets < 2000, "{tickets}");
+    // Nobody was woken, and what is left has kept its order.
+    worker.expect_nothing();
+    server.resume("f").unwrap();
+    worker.expect(Kind::Noop);
+    assert_eq!([worker.grab().1, worker.grab().1], [b"1", b"2"]);
+}
+
+#[test]
+fn functions_that_nobody_needs_make_room() {
+    let own = FunctionSettings::new().max_queue(5);
+    let server = server_with(|builder| builder.most_functions(5).function("own", own));
+    let mut client = Peer::new(&server);
+    client.submit(Kind::SubmitJobBg, "queued", b"", b"x");
+    assert_eq!(client.ask("create function created"), "OK");
+    let mut worker = Peer::worker(&server, &["done", "own"]);
+    for function in ["own", "done"] {
+        client.submit(Kind::SubmitJobBg, function, b"", b"x");
+        let (job, _) = worker.grab();
+        worker.complete(&job, b"");
+    }
+    worker.send(Kind::CantDo, &[b"own"]);
+    worker.expect_nothing();
+    for i in 0..100 {
+        let mut other = Peer::worker(&server, &[&format!("any-{i}")]);
+        other.expect_nothing();
+        drop(other);
+        client.wait_for_status(&format!("any-{i}"), [0, 0, 0]);
+    }
+    let names: Vec<String> =
+        server.status().functions.iter().map(|f| String::from_utf8(f.name.clone()).unwrap()).collect();
+    assert_eq!(names, ["any-99", "created", "done", "own", "queued"]);
+    client.submit(Kind::SubmitJobBg, "last", b"", b"x");
+    client.send(Kind::SubmitJobBg, &[b"one too many", b"", b"x"]);
+    assert!(client.expect_error("server_error").contains("5 functions"));
+}
+
+#[test]
+fn who_forgets_all_it_can_do_in_its_sleep_is_woken_for_what_it_can_do_next() {
+    let server = server_with(|builder| builder);
+    let mut worker = Peer::worker(&server, &["f", "g"]);
+    worker.send(Kind::PreSleep, &[]);
+    worker.send(Kind::ResetAbilities, &[]);
+    worker.expect_nothing();
+    let mut client = Peer::new(&server);
+    for function in ["f", "h"] {
+        client.submit(Kind::SubmitJobBg, function, b"", b"x");
+    }
+    worker.expect_nothing();
+    worker.send(Kind::CanDo, &[b"h"]);
+    worker.expect(Kind::Noop);
+    worker.grab();
+    worker.grab_nothing();
+}
+
+#[test]
+fn a_table_that_is_too_long_is_refused() {
+    let server = server_with(|builder| builder.output_bytes(10_000));
+    let mut client = Peer::new(&server);
+    for i in 0..50 {
+        client.submit(Kind::SubmitJobBg, &format!("{i}{}", "f".repeat(400)), b"", b"");
+    }
+    assert!(client.ask("status").starts_with("ERR TOO_LONG"));
+    client.expect_nothing();
 }

@@ -1,8 +1,8 @@
 //! What each packet does, one function a command.
 
 use super::conn::Conn;
-use super::functions::{NoFunction, Target};
-use super::job::{Job, Progress, State, Unique};
+use super::functions::{NAME_BYTES, NoFunction, Target};
+use super::job::{Job, State, Unique};
 use super::keys::{ConnKey, FunctionKey, JobKey, RunKey};
 use super::table::{End, Refused, Table};
 use super::timers::wall_seconds;
@@ -36,6 +36,9 @@ pub(super) mod code {
     pub(crate) const QUEUE_FULL: &str = "queue_full";
 }
 
+/// So many functions of a worker are looked at in a microsecond, and so many entered in lists or looked into.
+const LOOKS: usize = 256;
+const PARTS: usize = 8;
 /// So many jobs are looked through for a number before it is made a key.
 const FEW: usize = 8;
 
@@ -145,6 +148,11 @@ impl Table {
             );
             return self.refuse(from, code::INVALID_ARGS, &text);
         }
+        let reducer = submit.reducer.unwrap_or_default();
+        if reducer.len() > NAME_BYTES {
+            let text = format!("the reducer's name has {} bytes; {NAME_BYTES} are the most", reducer.len());
+            return self.refuse(from, code::INVALID_ARGS, &text);
+        }
         let unique = match submit.unique {
             b"" => Unique::None,
             b"-" => Unique::Payload(submit.payload),
@@ -155,7 +163,7 @@ impl Table {
             self.jobs[joined].detached |= submit.background;
             return self.created(from, joined, submit.background);
         }
-        if self.bytes + submit.payload.len() > self.settings.job_bytes {
+        if self.bytes + submit.payload.len() + reducer.len() > self.settings.job_bytes {
             let text = format!(
                 "all queued jobs together take {} bytes, of {} that the server has for them",
                 self.bytes, self.settings.job_bytes
@@ -208,8 +216,9 @@ impl Table {
         if self.jobs[key].listeners.add(from)
             && let Some(conn) = self.conns.get_mut(from)
         {
-            let jobs = &self.jobs;
+            let (jobs, before) = (&self.jobs, conn.listening.capacity());
             conn.listen(key, |job| jobs.get(job).is_some_and(|job| job.state != State::Buried));
+            self.places += conn.listening.capacity() - before;
         }
     }
 
@@ -259,6 +268,7 @@ impl Table {
         let (done, total) = job.progress();
         let (done, total) = (done.to_vec(), total.to_vec());
         let clients = job.listeners.count().to_string();
+        self.effort += job.listeners.len() / 32;
         let running: &[u8] = if is_started(job.state) { b"1" } else { b"0" };
         self.send(from, Kind::StatusResUnique, &[unique, b"1", running, &done, &total, clients.as_bytes()]);
     }
@@ -303,7 +313,9 @@ impl Table {
         };
         let queue = queue.clone();
         let Some(conn) = self.conns.get_mut(from) else { return };
+        self.workers += usize::from(conn.worker.is_none());
         let worker = conn.worker(from, &self.engine, &self.notices);
+        self.effort += worker.abilities.len() / LOOKS;
         let most = self.settings.most_abilities;
         if worker.abilities.len() >= most && !worker.abilities.contains_key(&function) {
             let text = format!("this connection can do {most} functions already");
@@ -323,6 +335,7 @@ impl Table {
 
     fn forget_ability(&mut self, from: ConnKey, function: FunctionKey) {
         let Some(worker) = self.conns.get_mut(from).and_then(|conn| conn.worker.as_mut()) else { return };
+        self.effort += worker.abilities.len() / LOOKS;
         if worker.abilities.remove(&function).is_some() {
             let entry = &mut self.functions[function];
             entry.workers -= 1;
@@ -333,9 +346,16 @@ impl Table {
     }
 
     fn reset_abilities(&mut self, from: ConnKey) {
-        let Some(worker) = self.conns.get(from).and_then(|conn| conn.worker.as_ref()) else { return };
-        let functions: Vec<FunctionKey> = worker.abilities.keys().copied().collect();
-        functions.into_iter().for_each(|function| self.forget_ability(from, function));
+        let Some(worker) = self.conns.get_mut(from).and_then(|conn| conn.worker.as_mut()) else { return };
+        self.effort += worker.abilities.len() / PARTS;
+        // Another set, as one by one each would be looked for among all. What the old one was woken for goes to others.
+        worker.set = self.engine.consumer_set();
+        for (function, _) in worker.abilities.drain() {
+            self.functions[function].workers -= 1;
+        }
+        if worker.is_sleeping {
+            self.sleep(from);
+        }
     }
 
     fn set_client_id(&mut self, from: ConnKey, id: &[u8]) {
@@ -351,8 +371,10 @@ impl Table {
 
     fn pre_sleep(&mut self, from: ConnKey) {
         let Some(conn) = self.conns.get_mut(from) else { return };
+        self.workers += usize::from(conn.worker.is_none());
         let worker = conn.worker(from, &self.engine, &self.notices);
         if !worker.is_sleeping {
+            self.effort += worker.abilities.len() / PARTS;
             self.sleep(from);
         }
     }
@@ -362,6 +384,7 @@ impl Table {
             return self.send(from, Kind::NoJob, &[]);
         };
         worker.is_sleeping = false;
+        self.effort += worker.abilities.len() / PARTS;
         let Some((key, pulled)) = self.take(from) else {
             // It is awake, and takes nothing: a wake-up that was for it goes to another worker.
             if let Some(worker) = self.conns.get(from).and_then(|conn| conn.worker.as_ref()) {
@@ -447,10 +470,17 @@ impl Table {
             let (done, total) = (packet.arg(1), packet.arg(2));
             // Where it is told later there may be something behind it.
             let upto = memchr::memchr(0, total).unwrap_or(total.len());
-            self.jobs[key].extra().progress = Some(Progress { done: done.into(), total: total[..upto].into() });
+            self.keep_progress(key, done, &total[..upto]);
             let handle = self.handle(key);
             self.relay(key, Kind::WorkStatus, &[handle.as_bytes(), done, total]);
         }
+    }
+
+    pub(super) fn keep_progress(&mut self, key: JobKey, done: &[u8], total: &[u8]) {
+        let Some(job) = self.jobs.get_mut(key) else { return };
+        let before = job.bytes();
+        job.keep_progress(done, total);
+        self.bytes = self.bytes - before + job.bytes();
     }
 
     fn work_data(&mut self, from: ConnKey, packet: &Packet<'_>) {

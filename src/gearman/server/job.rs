@@ -10,6 +10,8 @@ use std::time::Instant;
 
 /// Bytes that a job takes besides its payload and key, for the budget.
 pub(super) const JOB_BYTES: usize = 128;
+/// Bytes of a number in WORK_STATUS at most, where it is kept.
+const NUMBER_BYTES: usize = 64;
 
 /// A job, from its submit to its end. There may be millions: what is rare is in `extra`.
 pub(super) struct Job {
@@ -40,6 +42,14 @@ pub(super) struct Extra {
     pub(super) handle: Option<JobHandle<()>>,
     /// The job in this process that it is.
     pub(super) local: Option<Box<dyn LocalRun>>,
+}
+
+impl Extra {
+    /// What peers have put there.
+    fn bytes(&self) -> usize {
+        let progress = self.progress.as_ref().map_or(0, |progress| progress.done.len() + progress.total.len());
+        self.reducer.as_ref().map_or(0, |reducer| reducer.len()) + progress
+    }
 }
 
 /// What no other live job of a function may have.
@@ -115,8 +125,17 @@ impl Listeners {
         one.into_iter().chain(many.into_iter().flatten())
     }
 
+    /// How many connections there are.
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Listeners::None => 0,
+            Listeners::One(_) => 1,
+            Listeners::Many(many) => many.len(),
+        }
+    }
+
     pub(super) fn is_empty(&self) -> bool {
-        self.iter().next().is_none()
+        self.len() == 0
     }
 
     pub(super) fn contains(&self, conn: ConnKey) -> bool {
@@ -210,7 +229,14 @@ impl Job {
 
     /// What it takes of the budget.
     pub(super) fn bytes(&self) -> usize {
-        JOB_BYTES + self.data.len()
+        JOB_BYTES + self.data.len() + self.extra.as_ref().map_or(0, |extra| extra.bytes())
+    }
+
+    /// Keeps how much is done, of how much. What is too long for a number is not kept.
+    pub(super) fn keep_progress(&mut self, done: &[u8], total: &[u8]) {
+        if done.len().max(total.len()) <= NUMBER_BYTES {
+            self.extra().progress = Some(Progress { done: done.into(), total: total.into() });
+        }
     }
 
     /// Leaves a tombstone: the job itself.

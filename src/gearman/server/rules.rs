@@ -208,6 +208,7 @@ impl Table {
     fn apply_rules(&mut self, key: FunctionKey) {
         let entry = &mut self.functions[key];
         let rules = self.settings.rules_of(&entry.name);
+        entry.is_kept |= self.settings.functions.contains_key(&*entry.name);
         let old = std::mem::replace(&mut entry.rules, rules);
         if let Target::Remote(function) = &entry.target
             && old.wakeups != rules.wakeups

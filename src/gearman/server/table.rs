@@ -9,13 +9,15 @@
 //! tombstones than jobs.
 
 #[cfg(test)]
+mod costs;
+#[cfg(test)]
 mod model;
 
 use super::conn::Conn;
 use super::events::ServerEvent;
 use super::functions::{Entry, Target};
 use super::handles::{Handle, Handles};
-use super::job::{Job, Progress, Run, State, Unique};
+use super::job::{Job, Run, State, Unique};
 use super::keys::{ConnKey, FunctionKey, JobKey, RunKey};
 use super::local::Answer;
 use super::notices::{Bell, Notice, Notices, Ticket};
@@ -62,6 +64,13 @@ pub(super) struct Table {
     taken: Vec<Notice>,
     /// What the messages since the last turn have cost, in about microseconds.
     pub(super) effort: usize,
+    /// Jobs with a unique key, tickets of jobs that are over, connections that are workers, places for jobs that are listened to.
+    pub(super) keyed: usize,
+    pub(super) tombstones: usize,
+    pub(super) workers: usize,
+    pub(super) places: usize,
+    /// What the process has in memory, and when that was looked at.
+    pub(super) resident: Option<(Instant, usize)>,
     /// Functions so far.
     pub(super) functions_made: usize,
     /// Connections from each address.
@@ -103,6 +112,11 @@ impl Table {
             locals: 0,
             taken: Vec::new(),
             effort: 0,
+            keyed: 0,
+            tombstones: 0,
+            workers: 0,
+            places: 0,
+            resident: None,
             functions_made: 0,
             peers: HashMap::new(),
             events: None,
@@ -289,6 +303,7 @@ impl Table {
             let hash = self.hashing.hash_one(job.unique()) as u32;
             if let Ok(found) = entry.uniques.find_entry(spread(hash), |known| known.job == key) {
                 found.remove();
+                self.keyed -= 1;
             }
         }
         self.bytes -= job.bytes();
@@ -307,11 +322,12 @@ impl Table {
                 // The engine's queue has room at once, where that matters; then the ticket is gone, too.
                 let handle = job.extra.as_mut().and_then(|extra| extra.handle.take());
                 entry.tombstones += 1;
+                self.tombstones += 1;
                 let function = job.function;
                 let left = job.bury();
-                if handle.is_some_and(|handle| handle.cancel()) {
-                    // The engine drops the ticket when it meets it.
-                } else if entry.is_crowded() {
+                // One that is cancelled makes room at once; the engine drops its ticket when it meets it.
+                let takes_room = !handle.is_some_and(|handle| handle.cancel()) && entry.is_limited;
+                if takes_room || entry.is_crowded() {
                     self.purge(function);
                 }
                 Some(left)
@@ -334,17 +350,24 @@ impl Table {
 
     /// A tombstone's ticket was met.
     pub(super) fn clear(&mut self, key: JobKey) {
-        if let Some(job) = self.jobs.remove(key)
-            && let Some(entry) = self.functions.get_mut(job.function)
-        {
+        let Some(job) = self.jobs.remove(key) else { return };
+        self.tombstones -= 1;
+        if let Some(entry) = self.functions.get_mut(job.function) {
             entry.tombstones -= 1;
         }
     }
 
     /// Takes all tombstones out of a function's queue. What is left keeps its order.
     fn purge(&mut self, function: FunctionKey) {
-        let Target::Remote(queue) = &self.functions[function].target else { return };
-        let queue = queue.clone();
+        let entry = &self.functions[function];
+        let Target::Remote(queue) = &entry.target else { return };
+        let (queue, wakeups) = (queue.clone(), entry.rules.wakeups);
+        // What is paused cannot be pulled; nobody is to be woken for that.
+        let is_paused = queue.is_paused();
+        if is_paused {
+            queue.set_wakeups(0);
+            queue.resume();
+        }
         let set = self.engine.consumer_set();
         set.add(&queue);
         let mut left = Vec::new();
@@ -361,6 +384,21 @@ impl Table {
         }
         // To the front, the last one first.
         left.into_iter().rev().for_each(crate::Pulled::put_back);
+        if is_paused {
+            queue.pause();
+            queue.set_wakeups(wakeups);
+        }
+        // What the engine has dropped is over now, not when there is time for it: else the next one would be one too many, too.
+        let mut notices = Vec::new();
+        self.notices.take(&mut notices);
+        for notice in notices {
+            match notice {
+                Notice::Dropped(job) if self.jobs.get(job).is_none_or(|job| job.state == State::Buried) => {
+                    self.clear(job)
+                }
+                notice => self.notices.push(notice),
+            }
+        }
     }
 
     /// A client does not listen to a job any more.
@@ -420,10 +458,7 @@ impl Table {
         match update {
             Update::Progress { done, total } => {
                 let (done, total) = (done.to_string(), total.to_string());
-                if let Some(job) = self.jobs.get_mut(key) {
-                    job.extra().progress =
-                        Some(Progress { done: done.as_bytes().into(), total: total.as_bytes().into() });
-                }
+                self.keep_progress(key, done.as_bytes(), total.as_bytes());
                 self.relay(key, Kind::WorkStatus, &[handle, done.as_bytes(), total.as_bytes()]);
             }
             Update::Data(data) => self.relay(key, Kind::WorkData, &[handle, data]),
@@ -459,6 +494,7 @@ impl Table {
         match self.jobs.get(key).map(|job| job.state) {
             Some(State::Buried) => self.clear(key),
             Some(State::Queued) => {
+                self.functions[self.jobs[key].function].evicted += 1;
                 self.end(key, End::Fail);
                 self.clear(key);
             }
@@ -589,7 +625,7 @@ pub(super) fn index(priority: Priority) -> usize {
 /// A live job with a unique key.
 pub(super) struct Known {
     hash: u32,
-    job: JobKey,
+    pub(super) job: JobKey,
 }
 
 /// The hash that a table of `Known` wants.
@@ -616,6 +652,7 @@ impl Table {
         let hash = (job.unique() != Unique::None).then(|| self.hashing.hash_one(job.unique()) as u32);
         let key = self.jobs.insert(job);
         if let Some(hash) = hash {
+            self.keyed += 1;
             let known = Known { hash, job: key };
             self.functions[function].uniques.insert_unique(spread(hash), known, |known| spread(known.hash));
         }
