@@ -251,3 +251,27 @@ fn a_table_that_is_too_long_is_refused() {
     assert!(client.ask("status").starts_with("ERR TOO_LONG"));
     client.expect_nothing();
 }
+
+#[test]
+fn who_waits_for_a_job_counts() {
+    let server = server_with(|builder| builder.job_bytes(128 + 1 + 2 * 64));
+    let mut clients: Vec<Peer> = (0..4).map(|_| Peer::new(&server)).collect();
+    for client in &mut clients[..3] {
+        // Twice of the same one is no more.
+        client.submit(Kind::SubmitJob, "f", b"k", b"");
+        client.submit(Kind::SubmitJob, "f", b"k", b"");
+    }
+    assert_eq!(server.status().job_bytes, 257);
+    clients[3].send(Kind::SubmitJob, &[b"f", b"k", b""]);
+    clients[3].expect_error("queue_full");
+    clients[3].submit(Kind::SubmitJobBg, "f", b"k", b"");
+    drop(clients.remove(0));
+    let mut worker = Peer::worker(&server, &["f"]);
+    let (job, _) = worker.grab();
+    while server.status().job_bytes != 193 {
+        worker.expect_nothing();
+    }
+    worker.complete(&job, b"");
+    worker.expect_nothing();
+    assert_eq!(server.status().job_bytes, 0);
+}

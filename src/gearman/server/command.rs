@@ -2,7 +2,7 @@
 
 use super::conn::Conn;
 use super::functions::{NAME_BYTES, NoFunction, Target};
-use super::job::{Job, State, Unique};
+use super::job::{Job, LISTENER_BYTES, State, Unique};
 use super::keys::{ConnKey, FunctionKey, JobKey, RunKey};
 use super::table::{End, Refused, Table};
 use super::timers::wall_seconds;
@@ -159,16 +159,16 @@ impl Table {
             key => Unique::Key(key),
         };
         if let Some(joined) = self.unique_job(function, unique) {
+            let listens_more = !submit.background && !self.jobs[joined].listeners.contains(from);
+            if listens_more && self.bytes + LISTENER_BYTES > self.settings.job_bytes {
+                return self.refuse_bytes(from);
+            }
             self.counters.coalesced += 1;
             self.jobs[joined].detached |= submit.background;
             return self.created(from, joined, submit.background);
         }
         if self.bytes + submit.payload.len() + reducer.len() > self.settings.job_bytes {
-            let text = format!(
-                "all queued jobs together take {} bytes, of {} that the server has for them",
-                self.bytes, self.settings.job_bytes
-            );
-            return self.refuse(from, code::QUEUE_FULL, &text);
+            return self.refuse_bytes(from);
         }
         let mut job = Job::new(function, unique, submit.payload, submit.priority, submit.background);
         if let Some(reducer) = submit.reducer {
@@ -213,18 +213,27 @@ impl Table {
     }
 
     fn listen(&mut self, from: ConnKey, key: JobKey) {
-        if self.jobs[key].listeners.add(from)
+        let listeners = &mut self.jobs[key].listeners;
+        let is_first = listeners.is_empty();
+        if listeners.add(from)
             && let Some(conn) = self.conns.get_mut(from)
         {
             let (jobs, before) = (&self.jobs, conn.listening.capacity());
             conn.listen(key, |job| jobs.get(job).is_some_and(|job| job.state != State::Buried));
             self.places += conn.listening.capacity() - before;
+            self.bytes += if is_first { 0 } else { LISTENER_BYTES };
         }
     }
 
     fn refuse(&mut self, from: ConnKey, code: &str, text: &str) {
         self.counters.refused += 1;
         self.send_error(from, code, text);
+    }
+
+    fn refuse_bytes(&mut self, from: ConnKey) {
+        let (bytes, most) = (self.bytes, self.settings.job_bytes);
+        let text = format!("all queued jobs together take {bytes} bytes, of {most} that the server has for them");
+        self.refuse(from, code::QUEUE_FULL, &text);
     }
 
     fn refuse_job(&mut self, from: ConnKey, function: FunctionKey, why: &Refused) {

@@ -10,6 +10,8 @@ use std::time::Instant;
 
 /// Bytes that a job takes besides its payload and key, for the budget.
 pub(super) const JOB_BYTES: usize = 128;
+/// The same for each connection that listens, but for the first.
+pub(super) const LISTENER_BYTES: usize = 64;
 /// Bytes of a number in WORK_STATUS at most, where it is kept.
 const NUMBER_BYTES: usize = 64;
 
@@ -229,7 +231,8 @@ impl Job {
 
     /// What it takes of the budget.
     pub(super) fn bytes(&self) -> usize {
-        JOB_BYTES + self.data.len() + self.extra.as_ref().map_or(0, |extra| extra.bytes())
+        let listeners = LISTENER_BYTES * self.listeners.len().saturating_sub(1);
+        JOB_BYTES + self.data.len() + listeners + self.extra.as_ref().map_or(0, |extra| extra.bytes())
     }
 
     /// Keeps how much is done, of how much. What is too long for a number is not kept.

@@ -233,7 +233,8 @@ impl Builder {
         self
     }
 
-    /// Bytes of all queued and running jobs together at most, with 128 for each besides payload and key. Default: 4 GiB.
+    /// Bytes of all queued and running jobs together at most, with 128 for each besides payload and key,
+    /// and 64 for each client but the first that waits for it. Default: 4 GiB.
     pub fn job_bytes(mut self, bytes: usize) -> Self {
         self.settings.job_bytes = bytes;
         self

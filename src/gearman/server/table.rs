@@ -404,11 +404,13 @@ impl Table {
     /// A client does not listen to a job any more.
     pub(super) fn stop_listening(&mut self, key: JobKey, conn: ConnKey) {
         let Some(job) = self.jobs.get_mut(key) else { return };
+        let before = job.bytes();
         if job.listeners.remove(conn)
             && let Some(conn) = self.conns.get_mut(conn)
         {
             conn.live -= 1;
         }
+        self.bytes -= before - job.bytes();
         let is_waiting = matches!(job.state, State::Queued | State::Held | State::Local);
         if job.is_abandoned() && is_waiting && !self.functions[job.function].rules.runs_abandoned {
             self.end(key, End::Fail);
