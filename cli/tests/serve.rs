@@ -444,6 +444,11 @@ fn metrics_are_told_over_http() {
         "# TYPE layshaft_job_run_seconds histogram",
         "layshaft_connections 2",
         "layshaft_submits_total 3",
+        "layshaft_jobs_evicted_total{function=\"f\"} 0",
+        "layshaft_connections_not_allowed_total 0",
+        "layshaft_connections_too_slow_total 0",
+        "layshaft_tls_failed_total 0",
+        "layshaft_tls_missing_total 0",
     ] {
         assert!(body.lines().any(|found| found == line), "{line} is not in\n{body}");
     }

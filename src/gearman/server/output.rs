@@ -17,6 +17,9 @@ use crate::gearman::packet::{self, HEADER, Kind, Magic};
 use slotmap::SlotMap;
 use std::cmp::Reverse;
 
+/// So much may be sent without the table being told before the next turn.
+pub(super) const UNTOLD: usize = 64 << 10;
+
 type Conns = SlotMap<ConnKey, Conn>;
 
 /// What is to be sent, of all connections.
@@ -90,7 +93,8 @@ impl Outbox {
     #[cold]
     fn make_room(&mut self, conns: &mut Conns, to: ConnKey, length: usize) -> bool {
         let unread = conns.iter().filter(|(_, conn)| conn.unsent > 0);
-        let merit = |conn: &Conn| Reverse((conn.read_at.seconds_until(self.clock), conn.unsent));
+        // A little may have been sent, which is not known yet.
+        let merit = |conn: &Conn| Reverse((conn.unsent > UNTOLD, conn.read_at.seconds_until(self.clock), conn.unsent));
         let mut unread: Vec<_> = unread.map(|(key, conn)| (merit(conn), key)).collect();
         unread.sort_unstable();
         for (_, key) in unread {

@@ -7,6 +7,7 @@ use super::events::ServerEvent;
 use super::handshake::Handshake;
 use super::hub::{DRAINING, ENDED, Hub, SERVING};
 use super::keys::ConnKey;
+use super::output::UNTOLD;
 use super::socket::{Listener, Socket};
 use super::stream::{Calls, Fate, Stream};
 use crate::gearman::secured::Secured;
@@ -22,8 +23,6 @@ use std::time::{Duration, Instant};
 
 /// Bytes of one read.
 const READ: usize = 128 << 10;
-/// So much may be sent without the table being told before the next turn.
-const UNTOLD: usize = 64 << 10;
 /// Events of one wait.
 const EVENTS: usize = 1024;
 /// The token of a shard's waker; listeners follow, streams are far above.
