@@ -104,11 +104,11 @@ impl<A: Send + 'static, R: Send + 'static> ConsumerSet<A, R> {
         let core = function.core().as_ptr();
         self.unpark();
         let mut members = self.members.lock();
-        let (left, kept) = members.functions.iter().cloned().partition(|f| f.core().as_ptr() == core);
-        let before = std::mem::replace(&mut members.functions, Arc::new(kept));
+        let at = members.functions.iter().position(|f| f.core().as_ptr() == core);
+        let left = at.map(|at| Arc::make_mut(&mut members.functions).remove(at));
         drop(members);
         // Without the lock: the last to know a function drops its jobs.
-        let _: (Vec<_>, _) = (left, before);
+        drop(left);
         self.state.rouse();
     }
 

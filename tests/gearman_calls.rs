@@ -94,7 +94,8 @@ fn an_idle_server_sleeps() {
     // Longer than any of its own intervals.
     std::thread::park_timeout(std::time::Duration::from_millis(2500));
     let after = counters(&server);
-    assert_eq!((after.reads, after.writes), (before.reads, before.writes));
-    // One more may have been on its way.
+    assert_eq!(after.reads, before.reads);
+    // One more may have been on its way. What a turn writes is counted with the next one.
+    assert!(after.writes <= before.writes + 1, "{} writes", after.writes - before.writes);
     assert!(after.waits <= before.waits + 1, "{} waits", after.waits - before.waits);
 }

@@ -151,6 +151,7 @@ const FLAGS: &str = "--port -p, --listen -L, --accept --wakeup --wakeup-delay --
     --notify-pid --notifypid -n, --version -V, --help --job-retries -j, --threads -t, --busy-poll --worker-wakeup -w, --log-file -l, --verbose \
     --backlog -b, --file-descriptors -f, --user -u, --round-robin -R, --config --function --compat --admin-listen --insecure \
     --metrics --wake-order --handle-host --allow-shutdown --drain --max-packet --max-job-bytes --max-connections \
+    --max-output --max-total-output --max-unique --max-line --max-functions --max-abilities \
     --max-connections-per-peer --silence --unix-mode --message-deadline --write-stall --log-level --log-format --max-queue --overflow --run-timeout \
     --on-timeout --on-worker-lost --on-abandon --high-order";
 
@@ -282,6 +283,33 @@ fn gs_63_limits_and_names_are_as_they_are_set() {
     peer.expect(Kind::Error);
     let rest = server.terminate();
     assert!(rest.contains("WARN turned away") && rest.contains("WARN worker lost"), "{rest}");
+}
+
+#[test]
+fn gs_63_limits_of_names_and_answers_are_as_they_are_set() {
+    let folder = here();
+    let args = ["--max-output", "64KiB", "--max-total-output", "96KiB", "--max-unique", "4", "--max-line", "20"];
+    let server = serve(folder.path(), &[&args[..], &["--max-functions", "2", "--max-abilities", "1"]].concat());
+    let mut peer = server.peer();
+    peer.send(Kind::SubmitJobBg, &[b"f", b"12345", b""]);
+    assert!(peer.expect_error("invalid_args").contains("4 are the most"));
+    peer.send(Kind::CanDo, &[b"f"]);
+    peer.send(Kind::CanDo, &[b"g"]);
+    assert!(peer.expect_error("server_error").contains("can do 1 functions"));
+    peer.submit(Kind::SubmitJobBg, "h", b"", b"");
+    peer.send(Kind::SubmitJobBg, &[b"i", b"", b""]);
+    assert!(peer.expect_error("server_error").contains("2 functions"));
+    // All together have room for one of these answers.
+    peer.send(Kind::EchoReq, &[&[b'x'; 100 << 10]]);
+    peer.expect_error("output_full");
+    peer.expect_end();
+    let mut peer = server.peer();
+    peer.write(b"a line of more than 20 bytes");
+    assert!(peer.line().starts_with("ERR LINE_TOO_LONG"));
+    let mut peer = server.peer();
+    peer.send(Kind::EchoReq, &[&[b'x'; 90 << 10]]);
+    peer.expect(Kind::EchoRes);
+    server.terminate();
 }
 
 #[test]
@@ -431,6 +459,11 @@ fn metrics_are_told_over_http() {
         "# TYPE layshaft_job_run_seconds histogram",
         "layshaft_connections 2",
         "layshaft_submits_total 3",
+        "layshaft_jobs_evicted_total{function=\"f\"} 0",
+        "layshaft_connections_not_allowed_total 0",
+        "layshaft_connections_too_slow_total 0",
+        "layshaft_tls_failed_total 0",
+        "layshaft_tls_missing_total 0",
     ] {
         assert!(body.lines().any(|found| found == line), "{line} is not in\n{body}");
     }

@@ -171,6 +171,38 @@ pub(crate) struct ServerOptions {
     #[arg(long, value_name = "SIZE", env = "LAYSHAFT_SERVE_MAX_JOB_BYTES", hide_env = true, help_heading = "Limits")]
     pub(crate) max_job_bytes: Option<Size>,
 
+    /// Bytes that may wait for a connection to read them, besides one packet: one that is to be sent more is cut off
+    /// [default: 256MiB]
+    #[arg(long, value_name = "SIZE", env = "LAYSHAFT_SERVE_MAX_OUTPUT", hide_env = true, help_heading = "Limits")]
+    pub(crate) max_output: Option<Size>,
+
+    /// The same for all connections together: those are cut off that have read nothing for the longest time [default: 1GiB]
+    #[arg(
+        long,
+        value_name = "SIZE",
+        env = "LAYSHAFT_SERVE_MAX_TOTAL_OUTPUT",
+        hide_env = true,
+        help_heading = "Limits"
+    )]
+    pub(crate) max_total_output: Option<Size>,
+
+    /// Bytes of a unique key at most; no more than 65535 [default: 1KiB]
+    #[arg(long, value_name = "SIZE", env = "LAYSHAFT_SERVE_MAX_UNIQUE", hide_env = true, help_heading = "Limits")]
+    pub(crate) max_unique: Option<Size>,
+
+    /// Bytes of a text command at most; no more than 64KiB [default: 8KiB]
+    #[arg(long, value_name = "SIZE", env = "LAYSHAFT_SERVE_MAX_LINE", hide_env = true, help_heading = "Limits")]
+    pub(crate) max_line: Option<Size>,
+
+    /// Functions at most; where there are more, those go that have no jobs, no workers, and no settings of their own
+    /// [default: 100000]
+    #[arg(long, value_name = "N", env = "LAYSHAFT_SERVE_MAX_FUNCTIONS", hide_env = true, help_heading = "Limits")]
+    pub(crate) max_functions: Option<usize>,
+
+    /// Functions that one connection can do at most [default: 10000]
+    #[arg(long, value_name = "N", env = "LAYSHAFT_SERVE_MAX_ABILITIES", hide_env = true, help_heading = "Limits")]
+    pub(crate) max_abilities: Option<usize>,
+
     /// Connections at most [default: 100000]
     #[arg(long, value_name = "N", env = "LAYSHAFT_SERVE_MAX_CONNECTIONS", hide_env = true, help_heading = "Limits")]
     pub(crate) max_connections: Option<usize>,
@@ -365,6 +397,6 @@ macro_rules! over {
     };
 }
 over!(ServerOptions: listen admin_listen tls_listen tls_cert tls_key tls_client_ca allow port insecure unix_mode backlog accept metrics function wake_order compat threads busy_poll handle_host allow_shutdown drain
-    max_packet max_job_bytes max_connections max_connections_per_peer silence message_deadline write_stall file_descriptors pidfile log_file
+    max_packet max_job_bytes max_output max_total_output max_unique max_line max_functions max_abilities max_connections max_connections_per_peer silence message_deadline write_stall file_descriptors pidfile log_file
     log_level log_format);
 over!(JobOptions: wakeup wakeup_delay max_queue overflow job_retries run_timeout on_timeout on_worker_lost high_order on_abandon);

@@ -160,6 +160,7 @@ fn exposition(status: &ServerStatus) -> String {
     text.each(("jobs_failed_total", "counter", "Jobs that ended otherwise."), functions, |f| f.failed);
     text.each(("jobs_requeued_total", "counter", "Jobs that were queued again."), functions, |f| f.requeued);
     text.each(("jobs_timed_out_total", "counter", "Jobs that a worker had for too long."), functions, |f| f.timed_out);
+    text.each(("jobs_evicted_total", "counter", "Jobs that had to make room for others."), functions, |f| f.evicted);
     text.times("job_wait_seconds", "How long jobs waited for a worker.", functions, |f| &f.waits);
     text.times("job_run_seconds", "How long workers had jobs.", functions, |f| &f.runs);
     let counters = &status.counters;
@@ -170,6 +171,9 @@ fn exposition(status: &ServerStatus) -> String {
         ("connections_refused_total", "Connections that were one too many.", counters.turned_away),
         ("slow_senders_total", "Connections whose peers were too slow to send.", counters.slow_senders),
         ("slow_readers_total", "Connections whose peers were too slow to read.", counters.slow_readers),
+        ("connections_not_allowed_total", "Connections from where none may come.", counters.not_allowed),
+        ("tls_failed_total", "Handshakes that failed, and connections that broke TLS later.", counters.tls_failed),
+        ("tls_missing_total", "Connections that came without TLS where it is needed.", counters.tls_missing),
         ("submits_total", "Submits, of any outcome.", counters.submits),
         ("submits_coalesced_total", "Submits that joined another job.", counters.coalesced),
         ("submits_refused_total", "Submits that were refused.", counters.refused),

@@ -96,6 +96,24 @@ impl Plan {
         if let Some(Size(bytes)) = server.max_job_bytes {
             builder = builder.job_bytes(bytes);
         }
+        if let Some(Size(bytes)) = server.max_output {
+            builder = builder.output_bytes(bytes);
+        }
+        if let Some(Size(bytes)) = server.max_total_output {
+            builder = builder.all_output_bytes(bytes);
+        }
+        if let Some(Size(bytes)) = server.max_unique {
+            builder = builder.unique_bytes(bytes);
+        }
+        if let Some(Size(bytes)) = server.max_line {
+            builder = builder.line_bytes(bytes);
+        }
+        if let Some(most) = server.max_functions {
+            builder = builder.most_functions(most);
+        }
+        if let Some(most) = server.max_abilities {
+            builder = builder.most_abilities(most);
+        }
         if let Some(most) = server.max_connections {
             builder = builder.connections(most);
         }

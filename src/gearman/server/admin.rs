@@ -1,7 +1,7 @@
 //! What each text command answers.
 
 use super::functions::Target;
-use super::job::{State, Unique};
+use super::job::State;
 use super::keys::{ConnKey, JobKey};
 use super::status::ChangeError;
 use super::table::Table;
@@ -21,7 +21,10 @@ impl Table {
     /// Answers a line. Whether the server is to end.
     pub(super) fn line(&mut self, from: ConnKey, line: &[u8]) -> Option<Ending> {
         let (answer, ending) = match text::parse(line) {
-            Ok(command) => self.answer(from, command),
+            Ok(command) => {
+                self.effort += self.cost(&command);
+                self.answer(from, command)
+            }
             Err(error) => (self.error_line(&error).into_bytes(), None),
         };
         self.effort += answer.len() / 32;
@@ -30,12 +33,20 @@ impl Table {
         ending
     }
 
-    pub(super) fn send_text(&mut self, to: ConnKey, answer: &[u8]) {
-        let Some(conn) = self.conns.get_mut(to) else { return };
-        conn.out.extend_from_slice(answer);
-        if !std::mem::replace(&mut conn.is_dirty, true) {
-            self.dirty[conn.shard].push(to);
-        }
+    /// About what it costs to look for what a command asks for; what is written comes on top of it.
+    fn cost(&self, command: &Command) -> usize {
+        let looks = match command {
+            Command::Status | Command::PriorityStatus => self.functions.len(),
+            Command::Workers => self.conns.len(),
+            Command::Clients => self.conns.len() + self.places,
+            Command::Jobs => self.jobs.places() + self.places,
+            Command::ShowJobs => self.jobs.places(),
+            Command::ShowUniqueJobs => self.functions.len() + self.keyed,
+            Command::Explain(_) => self.functions.len(),
+            Command::Gladiator { .. } => 100,
+            _ => 0,
+        };
+        looks / 8
     }
 
     fn error_line(&self, error: &TextError) -> String {
@@ -153,6 +164,9 @@ impl Table {
     fn clients(&self) -> Vec<u8> {
         let mut out = Vec::new();
         for key in self.conns_by_number() {
+            if out.len() > self.settings.output_bytes {
+                return self.too_long();
+            }
             let conn = &self.conns[key];
             out.extend_from_slice(&text::escape(conn.peer.as_bytes()));
             out.push(b'\n');
@@ -207,8 +221,10 @@ impl Table {
     }
 
     fn show_unique_jobs(&self) -> Vec<u8> {
-        let keyed = self.live_jobs().into_iter().filter(|key| self.jobs[*key].unique() != Unique::None);
-        self.rows(keyed.collect(), |row, key| row.extend_from_slice(&text::escape(self.jobs[key].shown_unique())))
+        let mut keyed: Vec<JobKey> =
+            self.functions.values().flat_map(|entry| entry.uniques.iter().map(|known| known.job)).collect();
+        keyed.sort_unstable();
+        self.rows(keyed, |row, key| row.extend_from_slice(&text::escape(self.jobs[key].shown_unique())))
     }
 
     pub(super) fn conns_by_number(&self) -> Vec<ConnKey> {
@@ -220,11 +236,20 @@ impl Table {
     fn rows<K>(&self, keys: Vec<K>, mut write: impl FnMut(&mut Vec<u8>, K)) -> Vec<u8> {
         let mut out = Vec::new();
         for key in keys {
+            if out.len() > self.settings.output_bytes {
+                return self.too_long();
+            }
             write(&mut out, key);
             out.push(b'\n');
         }
         out.extend_from_slice(b".\n");
         out
+    }
+
+    /// A table of more bytes than may wait for a connection.
+    fn too_long(&self) -> Vec<u8> {
+        let text = format!("the answer has more than {} bytes", self.settings.output_bytes);
+        text::refusal("TOO_LONG", &text).into_bytes()
     }
 
     /// The line that says that something is done, or why not.
@@ -239,15 +264,16 @@ impl Table {
         done.map_or_else(|why| text::refusal(code, &why.to_string()), |()| String::new()).into_bytes()
     }
 
-    fn gladiator(&self, all: bool) -> Vec<u8> {
-        let census = self.census().into_iter().filter(|(count, _)| all || *count > 1);
-        self.rows(census.collect(), |row, (count, what)| write_into(row, format_args!("{count:7} {what}")))
+    fn gladiator(&mut self, all: bool) -> Vec<u8> {
+        let census: Vec<_> = self.census().into_iter().filter(|(count, _)| all || *count > 1).collect();
+        self.rows(census, |row, (count, what)| write_into(row, format_args!("{count:7} {what}")))
     }
 
     fn explain(&mut self, what: &[u8]) -> Vec<u8> {
         let words = if let Some(key) = self.find(what) {
             self.explain_job(key)
         } else if let Some(key) = self.names.get(what).copied() {
+            self.effort += self.functions[key].total() / 8;
             self.explain_function(key)
         } else {
             let text = format!("no job has the handle \"{0}\", and no function the name", what.escape_ascii());

@@ -1,8 +1,8 @@
 //! What each packet does, one function a command.
 
 use super::conn::Conn;
-use super::functions::{NoFunction, Target};
-use super::job::{Job, Progress, State, Unique};
+use super::functions::{NAME_BYTES, NoFunction, Target};
+use super::job::{Job, LISTENER_BYTES, State, Unique};
 use super::keys::{ConnKey, FunctionKey, JobKey, RunKey};
 use super::table::{End, Refused, Table};
 use super::timers::wall_seconds;
@@ -32,10 +32,15 @@ pub(super) mod code {
     pub(crate) const TLS_UNEXPECTED: &str = "tls_unexpected";
     /// What was to come did not come in time.
     pub(crate) const TOO_SLOW: &str = "too_slow";
+    /// More was to wait for the connection, or for all of them, than may.
+    pub(crate) const OUTPUT_FULL: &str = "output_full";
     /// The function's queue, or the budget for all jobs, is full.
     pub(crate) const QUEUE_FULL: &str = "queue_full";
 }
 
+/// So many functions of a worker are looked at in a microsecond, and so many entered in lists or looked into.
+const LOOKS: usize = 256;
+const PARTS: usize = 8;
 /// So many jobs are looked through for a number before it is made a key.
 const FEW: usize = 8;
 
@@ -145,6 +150,11 @@ impl Table {
             );
             return self.refuse(from, code::INVALID_ARGS, &text);
         }
+        let reducer = submit.reducer.unwrap_or_default();
+        if reducer.len() > NAME_BYTES {
+            let text = format!("the reducer's name has {} bytes; {NAME_BYTES} are the most", reducer.len());
+            return self.refuse(from, code::INVALID_ARGS, &text);
+        }
         let unique = match submit.unique {
             b"" => Unique::None,
             b"-" => Unique::Payload(submit.payload),
@@ -155,6 +165,10 @@ impl Table {
             if self.is_draining && !is_started(self.jobs[joined].state) {
                 return self.refuse_job(from, function, &Refused::Closed);
             }
+            let listens_more = !submit.background && !self.jobs[joined].listeners.contains(from);
+            if listens_more && self.bytes + LISTENER_BYTES > self.settings.job_bytes {
+                return self.refuse_bytes(from);
+            }
             self.counters.coalesced += 1;
             self.jobs[joined].detached |= submit.background;
             return self.created(from, joined, submit.background);
@@ -162,12 +176,8 @@ impl Table {
         if let Err(why) = self.may_promise(function, &submit) {
             return self.refuse_job(from, function, &why);
         }
-        if self.bytes + submit.payload.len() > self.settings.job_bytes {
-            let text = format!(
-                "all queued jobs together take {} bytes, of {} that the server has for them",
-                self.bytes, self.settings.job_bytes
-            );
-            return self.refuse(from, code::QUEUE_FULL, &text);
+        if self.bytes + submit.payload.len() + reducer.len() > self.settings.job_bytes {
+            return self.refuse_bytes(from);
         }
         let mut job = Job::new(function, unique, submit.payload, submit.priority, submit.background);
         if let Some(reducer) = submit.reducer {
@@ -224,17 +234,27 @@ impl Table {
     }
 
     fn listen(&mut self, from: ConnKey, key: JobKey) {
-        if self.jobs[key].listeners.add(from)
+        let listeners = &mut self.jobs[key].listeners;
+        let is_first = listeners.is_empty();
+        if listeners.add(from)
             && let Some(conn) = self.conns.get_mut(from)
         {
-            let jobs = &self.jobs;
+            let (jobs, before) = (&self.jobs, conn.listening.capacity());
             conn.listen(key, |job| jobs.get(job).is_some_and(|job| job.state != State::Buried));
+            self.places += conn.listening.capacity() - before;
+            self.bytes += if is_first { 0 } else { LISTENER_BYTES };
         }
     }
 
     fn refuse(&mut self, from: ConnKey, code: &str, text: &str) {
         self.counters.refused += 1;
         self.send_error(from, code, text);
+    }
+
+    fn refuse_bytes(&mut self, from: ConnKey) {
+        let (bytes, most) = (self.bytes, self.settings.job_bytes);
+        let text = format!("all queued jobs together take {bytes} bytes, of {most} that the server has for them");
+        self.refuse(from, code::QUEUE_FULL, &text);
     }
 
     fn refuse_job(&mut self, from: ConnKey, function: FunctionKey, why: &Refused) {
@@ -279,6 +299,7 @@ impl Table {
         let (done, total) = job.progress();
         let (done, total) = (done.to_vec(), total.to_vec());
         let clients = job.listeners.count().to_string();
+        self.effort += job.listeners.len() / 32;
         let running: &[u8] = if is_started(job.state) { b"1" } else { b"0" };
         self.send(from, Kind::StatusResUnique, &[unique, b"1", running, &done, &total, clients.as_bytes()]);
     }
@@ -323,7 +344,9 @@ impl Table {
         };
         let queue = queue.clone();
         let Some(conn) = self.conns.get_mut(from) else { return };
+        self.workers += usize::from(conn.worker.is_none());
         let worker = conn.worker(from, &self.engine, &self.notices);
+        self.effort += worker.abilities.len() / LOOKS;
         let most = self.settings.most_abilities;
         if worker.abilities.len() >= most && !worker.abilities.contains_key(&function) {
             let text = format!("this connection can do {most} functions already");
@@ -343,6 +366,7 @@ impl Table {
 
     fn forget_ability(&mut self, from: ConnKey, function: FunctionKey) {
         let Some(worker) = self.conns.get_mut(from).and_then(|conn| conn.worker.as_mut()) else { return };
+        self.effort += worker.abilities.len() / LOOKS;
         if worker.abilities.remove(&function).is_some() {
             let entry = &mut self.functions[function];
             entry.workers -= 1;
@@ -353,9 +377,16 @@ impl Table {
     }
 
     fn reset_abilities(&mut self, from: ConnKey) {
-        let Some(worker) = self.conns.get(from).and_then(|conn| conn.worker.as_ref()) else { return };
-        let functions: Vec<FunctionKey> = worker.abilities.keys().copied().collect();
-        functions.into_iter().for_each(|function| self.forget_ability(from, function));
+        let Some(worker) = self.conns.get_mut(from).and_then(|conn| conn.worker.as_mut()) else { return };
+        self.effort += worker.abilities.len() / PARTS;
+        // Another set, as one by one each would be looked for among all. What the old one was woken for goes to others.
+        worker.set = self.engine.consumer_set();
+        for (function, _) in worker.abilities.drain() {
+            self.functions[function].workers -= 1;
+        }
+        if worker.is_sleeping {
+            self.sleep(from);
+        }
     }
 
     fn set_client_id(&mut self, from: ConnKey, id: &[u8]) {
@@ -371,8 +402,10 @@ impl Table {
 
     fn pre_sleep(&mut self, from: ConnKey) {
         let Some(conn) = self.conns.get_mut(from) else { return };
+        self.workers += usize::from(conn.worker.is_none());
         let worker = conn.worker(from, &self.engine, &self.notices);
         if !worker.is_sleeping {
+            self.effort += worker.abilities.len() / PARTS;
             self.sleep(from);
         }
     }
@@ -382,6 +415,7 @@ impl Table {
             return self.send(from, Kind::NoJob, &[]);
         };
         worker.is_sleeping = false;
+        self.effort += worker.abilities.len() / PARTS;
         let Some((key, pulled)) = self.take(from) else {
             // It is awake, and takes nothing: a wake-up that was for it goes to another worker.
             if let Some(worker) = self.conns.get(from).and_then(|conn| conn.worker.as_ref()) {
@@ -392,11 +426,11 @@ impl Table {
         let number = self.handles.permute(key.number());
         self.assign(from, key, number, pulled, now);
         let handle = self.handles.handle(number);
-        let Table { conns, jobs, functions, dirty, .. } = self;
+        let Table { conns, jobs, functions, outbox, .. } = self;
         let job = &jobs[key];
         let (handle, name) = (handle.as_bytes(), &functions[job.function].name[..]);
         let (unique, payload) = (job.shown_unique(), job.payload());
-        let mut send = |kind, args: &[&[u8]]| super::table::push(conns, dirty, from, kind, args);
+        let mut send = |kind, args: &[&[u8]]| _ = outbox.push(conns, from, kind, args);
         match (how, job.reducer()) {
             (Kind::GrabJob, _) => send(Kind::JobAssign, &[handle, name, payload]),
             (Kind::GrabJobAll, Some(reducer)) => send(Kind::JobAssignAll, &[handle, name, unique, reducer, payload]),
@@ -467,10 +501,17 @@ impl Table {
             let (done, total) = (packet.arg(1), packet.arg(2));
             // Where it is told later there may be something behind it.
             let upto = memchr::memchr(0, total).unwrap_or(total.len());
-            self.jobs[key].extra().progress = Some(Progress { done: done.into(), total: total[..upto].into() });
+            self.keep_progress(key, done, &total[..upto]);
             let handle = self.handle(key);
             self.relay(key, Kind::WorkStatus, &[handle.as_bytes(), done, total]);
         }
+    }
+
+    pub(super) fn keep_progress(&mut self, key: JobKey, done: &[u8], total: &[u8]) {
+        let Some(job) = self.jobs.get_mut(key) else { return };
+        let before = job.bytes();
+        job.keep_progress(done, total);
+        self.bytes = self.bytes - before + job.bytes();
     }
 
     fn work_data(&mut self, from: ConnKey, packet: &Packet<'_>) {

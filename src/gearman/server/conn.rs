@@ -2,6 +2,7 @@
 
 use super::keys::{ConnKey, FunctionKey, JobKey, RunKey};
 use super::notices::{Bell, Notices, Ticket};
+use super::times::Ticks;
 use crate::{ConsumerSet, Engine};
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
@@ -33,6 +34,13 @@ pub(super) struct Conn {
     /// What is to be sent.
     pub(super) out: Vec<u8>,
     pub(super) is_dirty: bool,
+    /// What its socket has and is not known to have sent; and when it sent something last.
+    pub(super) unsent: usize,
+    pub(super) read_at: Ticks,
+    /// Bytes of the largest packet since nothing waited.
+    pub(super) largest: usize,
+    /// More was to wait for it than may: it is sent nothing more.
+    pub(super) is_cut: bool,
     /// To be closed when all of that is sent.
     pub(super) is_closing: bool,
     pub(super) worker: Option<Box<WorkerSide>>,
@@ -72,6 +80,10 @@ impl Conn {
             exceptions: false,
             out: Vec::new(),
             is_dirty: false,
+            unsent: 0,
+            read_at: Ticks::NONE,
+            largest: 0,
+            is_cut: false,
             is_closing: false,
             worker: None,
             last_function: None,

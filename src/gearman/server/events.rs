@@ -42,7 +42,7 @@ pub enum ServerEvent {
         /// The error's text.
         text: String,
     },
-    /// A connection was closed since its peer was too slow.
+    /// A connection was closed since its peer was too slow, or left too much unread.
     TooSlow {
         /// Where it comes from.
         peer: String,

@@ -15,6 +15,12 @@ use std::time::Instant;
 
 /// Bytes of a name at most: the engine's limit.
 pub(super) const NAME_BYTES: usize = 512;
+/// So many functions are forgotten at once when there are too many.
+const RECLAIMED: usize = 1000;
+/// What it costs to make or forget one, in about microseconds.
+const MADE: usize = 4;
+/// Names that a message lists at most.
+const SHOWN: usize = 10;
 /// Tombstones that a queue may have besides as many as it has jobs.
 const TOMBSTONES: usize = 1024;
 
@@ -37,6 +43,8 @@ pub(super) struct Entry {
     /// The engine limits its queue.
     pub(super) is_limited: bool,
     pub(super) max_queue: MaxQueue,
+    /// It has settings of its own, or was asked for by an administrator: it stays.
+    pub(super) is_kept: bool,
     /// When more sleepers may have to be woken.
     pub(super) rewake_at: Option<Instant>,
     pub(super) rules: Rules,
@@ -44,6 +52,7 @@ pub(super) struct Entry {
     pub(super) failed: u64,
     pub(super) requeued: u64,
     pub(super) timed_out: u64,
+    pub(super) evicted: u64,
     pub(super) timings: Option<Box<Timings>>,
 }
 
@@ -116,12 +125,14 @@ impl Entry {
             uniques: HashTable::new(),
             is_limited: false,
             max_queue: rules.max_queue,
+            is_kept: false,
             rewake_at: None,
             rules,
             done: 0,
             failed: 0,
             requeued: 0,
             timed_out: 0,
+            evicted: 0,
             timings: None,
         }
     }
@@ -140,9 +151,14 @@ impl Entry {
         queued.into_iter().sum::<usize>() + running + self.held
     }
 
+    /// Nobody would miss it.
+    fn is_idle(&self) -> bool {
+        matches!(self.target, Target::Remote(_)) && !self.is_kept && self.workers == 0 && self.total() == 0
+    }
+
     /// More tombstones than jobs.
     pub(super) fn is_crowded(&self) -> bool {
-        self.is_limited || self.tombstones > TOMBSTONES + self.queued.iter().sum::<usize>()
+        self.tombstones > TOMBSTONES + self.queued.iter().sum::<usize>()
     }
 }
 
@@ -198,14 +214,26 @@ impl Table {
             return Err(NoFunction::TooLong(name.len()));
         }
         let most = self.settings.most_functions;
-        if self.functions.len() >= most {
+        if self.functions.len() >= most && !self.reclaim() {
             return Err(NoFunction::TooMany(most));
         }
         self.functions_made += 1;
+        self.effort += MADE;
         let function = self.engine.consumer::<Ticket, ()>(&engine_name(name, self.functions_made))?;
         let rules = self.settings.rules_of(name);
         function.set_wakeups(rules.wakeups);
-        Ok(self.add_function(Entry::new(name.into(), Target::Remote(function), rules)))
+        let is_kept = self.settings.functions.contains_key(name);
+        Ok(self.add_function(Entry { is_kept, ..Entry::new(name.into(), Target::Remote(function), rules) }))
+    }
+
+    /// Forgets some functions that nobody would miss: whether there were any.
+    #[cold]
+    fn reclaim(&mut self) -> bool {
+        let idle = self.functions.iter().filter(|(_, entry)| entry.is_idle()).map(|(key, _)| key);
+        let idle: Vec<FunctionKey> = idle.take(RECLAIMED).collect();
+        self.effort += self.functions.len() / 8 + idle.len() * MADE;
+        idle.iter().for_each(|key| self.forget_function(*key));
+        !idle.is_empty()
     }
 
     pub(super) fn add_function(&mut self, entry: Entry) -> FunctionKey {
@@ -247,17 +275,22 @@ impl Table {
 
     /// Forgets a function, with its jobs.
     pub(super) fn drop_function(&mut self, key: FunctionKey) {
-        self.effort += self.jobs.iter().count() / 8;
+        self.effort += self.jobs.places() / 8;
         let is_live = |job: &Job| job.function == key && job.state != State::Buried;
         let jobs: Vec<JobKey> = self.jobs.iter().filter(|(_, job)| is_live(job)).map(|(job, _)| job).collect();
         for job in &jobs {
             self.end(*job, super::table::End::Fail);
         }
+        self.forget_function(key);
+    }
+
+    /// Forgets a function without jobs.
+    fn forget_function(&mut self, key: FunctionKey) {
         let Some(entry) = self.functions.get(key) else { return };
         // With what is left of its jobs' tickets.
         if let Target::Remote(function) = &entry.target {
             for job in remove_from(&self.engine, function) {
-                self.jobs.remove(job);
+                self.clear(job);
             }
         }
         if let Some(entry) = self.functions.remove(key) {
@@ -315,11 +348,18 @@ impl Table {
     pub(super) fn registered(&self) -> String {
         let done =
             self.functions.values().filter(|entry| entry.workers > 0 || matches!(entry.target, Target::Local(_)));
-        let mut names: Vec<String> =
-            done.map(|entry| String::from_utf8_lossy(&text::escape(&entry.name)).into_owned()).collect();
-        names.sort();
-        let more = names.len().saturating_sub(10);
-        names.truncate(10);
+        let (mut first, mut count): (Vec<&[u8]>, usize) = (Vec::new(), 0);
+        for entry in done {
+            count += 1;
+            let at = first.partition_point(|name| **name < *entry.name);
+            if at < SHOWN {
+                first.insert(at, &entry.name);
+                first.truncate(SHOWN);
+            }
+        }
+        let names: Vec<String> =
+            first.iter().map(|name| String::from_utf8_lossy(&text::escape(name)).into_owned()).collect();
+        let more = count - names.len();
         match (names.is_empty(), more) {
             (true, _) => "; none has registered anything".to_owned(),
             (false, 0) => format!("; registered: {}", names.join(", ")),

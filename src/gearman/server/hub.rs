@@ -48,7 +48,7 @@ impl Hub {
         if table.timers.take_has_earlier() && shard != 0 {
             self.wake(0);
         }
-        for (other, dirty) in table.dirty.iter().enumerate() {
+        for (other, dirty) in table.outbox.dirty.iter().enumerate() {
             if other != shard && !dirty.is_empty() {
                 self.wake(other);
             }
@@ -64,6 +64,7 @@ impl Hub {
         &self,
         shard: usize,
         calls: Calls,
+        sent: &mut Vec<(ConnKey, usize)>,
         into: &mut Vec<ConnKey>,
         mut each: impl FnMut(&mut Table, ConnKey),
     ) {
@@ -71,9 +72,10 @@ impl Hub {
             table.counters.waits += calls.waits;
             table.counters.reads += calls.reads;
             table.counters.writes += calls.writes;
+            table.was_sent(sent);
             // What is dealt with only now may make others dirty.
             table.settle();
-            std::mem::swap(&mut table.dirty[shard], into);
+            std::mem::swap(&mut table.outbox.dirty[shard], into);
             for key in into.drain(..) {
                 if let Some(conn) = table.conns.get_mut(key) {
                     conn.is_dirty = false;

@@ -5,10 +5,15 @@ use super::local::LocalRun;
 use super::notices::Ticket;
 use super::times::Ticks;
 use crate::{JobHandle, Priority, Pulled};
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 /// Bytes that a job takes besides its payload and key, for the budget.
 pub(super) const JOB_BYTES: usize = 128;
+/// The same for each connection that listens, but for the first.
+pub(super) const LISTENER_BYTES: usize = 64;
+/// Bytes of a number in WORK_STATUS at most, where it is kept.
+const NUMBER_BYTES: usize = 64;
 
 /// A job, from its submit to its end. There may be millions: what is rare is in `extra`.
 pub(super) struct Job {
@@ -39,6 +44,14 @@ pub(super) struct Extra {
     pub(super) handle: Option<JobHandle<()>>,
     /// The job in this process that it is.
     pub(super) local: Option<Box<dyn LocalRun>>,
+}
+
+impl Extra {
+    /// What peers have put there.
+    fn bytes(&self) -> usize {
+        let progress = self.progress.as_ref().map_or(0, |progress| progress.done.len() + progress.total.len());
+        self.reducer.as_ref().map_or(0, |reducer| reducer.len()) + progress
+    }
 }
 
 /// What no other live job of a function may have.
@@ -90,9 +103,9 @@ pub(super) enum Listeners {
     #[default]
     None,
     One(Listener),
-    // Boxed: a job without several is smaller.
+    /// How often each has submitted it. Boxed: a job without several is smaller.
     #[allow(clippy::box_collection)]
-    Many(Box<Vec<Listener>>),
+    Many(Box<BTreeMap<ConnKey, u32>>),
 }
 
 /// A connection that hears of a job, and how often it has submitted it.
@@ -103,31 +116,52 @@ pub(super) struct Listener {
 }
 
 impl Listeners {
-    pub(super) fn as_slice(&self) -> &[Listener] {
+    pub(super) fn iter(&self) -> impl Iterator<Item = Listener> + '_ {
+        let (one, many) = match self {
+            Listeners::None => (None, None),
+            Listeners::One(one) => (Some(*one), None),
+            Listeners::Many(many) => {
+                (None, Some(many.iter().map(|(conn, times)| Listener { conn: *conn, times: *times })))
+            }
+        };
+        one.into_iter().chain(many.into_iter().flatten())
+    }
+
+    /// How many connections there are.
+    pub(super) fn len(&self) -> usize {
         match self {
-            Listeners::None => &[],
-            Listeners::One(one) => std::slice::from_ref(one),
-            Listeners::Many(many) => many,
+            Listeners::None => 0,
+            Listeners::One(_) => 1,
+            Listeners::Many(many) => many.len(),
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    pub(super) fn contains(&self, conn: ConnKey) -> bool {
+        match self {
+            Listeners::None => false,
+            Listeners::One(one) => one.conn == conn,
+            Listeners::Many(many) => many.contains_key(&conn),
         }
     }
 
     /// Adds a connection: whether it is new.
     pub(super) fn add(&mut self, conn: ConnKey) -> bool {
-        let new = Listener { conn, times: 1 };
         match self {
-            Listeners::None => *self = Listeners::One(new),
+            Listeners::None => *self = Listeners::One(Listener { conn, times: 1 }),
             Listeners::One(one) if one.conn == conn => {
                 one.times += 1;
                 return false;
             }
-            Listeners::One(one) => *self = Listeners::Many(Box::new(vec![*one, new])),
-            Listeners::Many(many) => match many.iter_mut().find(|listener| listener.conn == conn) {
-                Some(listener) => {
-                    listener.times += 1;
-                    return false;
-                }
-                None => many.push(new),
-            },
+            Listeners::One(one) => *self = Listeners::Many(Box::new([(one.conn, one.times), (conn, 1)].into())),
+            Listeners::Many(many) => {
+                let times = many.entry(conn).or_default();
+                *times += 1;
+                return *times == 1;
+            }
         }
         true
     }
@@ -136,11 +170,7 @@ impl Listeners {
     pub(super) fn remove(&mut self, conn: ConnKey) -> bool {
         match self {
             Listeners::One(one) if one.conn == conn => *self = Listeners::None,
-            Listeners::Many(many) => {
-                let before = many.len();
-                many.retain(|listener| listener.conn != conn);
-                return many.len() < before;
-            }
+            Listeners::Many(many) => return many.remove(&conn).is_some(),
             _ => return false,
         }
         true
@@ -148,7 +178,7 @@ impl Listeners {
 
     /// How many submits wait for the end.
     pub(super) fn count(&self) -> usize {
-        self.as_slice().iter().map(|listener| listener.times as usize).sum()
+        self.iter().map(|listener| listener.times as usize).sum()
     }
 }
 
@@ -201,7 +231,15 @@ impl Job {
 
     /// What it takes of the budget.
     pub(super) fn bytes(&self) -> usize {
-        JOB_BYTES + self.data.len()
+        let listeners = LISTENER_BYTES * self.listeners.len().saturating_sub(1);
+        JOB_BYTES + self.data.len() + listeners + self.extra.as_ref().map_or(0, |extra| extra.bytes())
+    }
+
+    /// Keeps how much is done, of how much. What is too long for a number is not kept.
+    pub(super) fn keep_progress(&mut self, done: &[u8], total: &[u8]) {
+        if done.len().max(total.len()) <= NUMBER_BYTES {
+            self.extra().progress = Some(Progress { done: done.into(), total: total.into() });
+        }
     }
 
     /// Leaves a tombstone: the job itself.
@@ -226,7 +264,7 @@ impl Job {
 
     /// Nobody hears of its end, and nobody asked for it to run anyway.
     pub(super) fn is_abandoned(&self) -> bool {
-        !self.detached && self.listeners.as_slice().is_empty()
+        !self.detached && self.listeners.is_empty()
     }
 }
 

@@ -1,7 +1,7 @@
 //! Functions of the server's own process: their jobs go to the engine's workers, without a remote worker.
 
 use super::functions::Target;
-use super::job::{Progress, State};
+use super::job::State;
 use super::keys::JobKey;
 use super::notices::{Bell, Notice};
 use super::table::{End, Refused, Table};
@@ -199,10 +199,7 @@ impl Table {
         match update {
             Update::Progress { done, total } => {
                 let (done, total) = (done.to_string(), total.to_string());
-                if let Some(job) = self.jobs.get_mut(key) {
-                    job.extra().progress =
-                        Some(Progress { done: done.as_bytes().into(), total: total.as_bytes().into() });
-                }
+                self.keep_progress(key, done.as_bytes(), total.as_bytes());
                 self.relay(key, Kind::WorkStatus, &[handle, done.as_bytes(), total.as_bytes()]);
             }
             Update::Data(data) => self.relay(key, Kind::WorkData, &[handle, data]),

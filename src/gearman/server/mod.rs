@@ -29,6 +29,7 @@
 //! | `notices` | what engine and bodies tell while somebody has the table |
 //! | `local` | functions of this process behind bytes |
 //! | `handles` | names of jobs on the wire |
+//! | `output` | what is to be sent, and how much of it there may be |
 //!
 //! The lock is taken once a read, and not while sockets are read or written: those calls are where the time goes (about
 //! 3.7 us to send a segment over loopback, 3.5 us to receive one), so more threads share that work, and take turns at the
@@ -47,6 +48,7 @@ mod keys;
 mod listening;
 mod local;
 mod notices;
+mod output;
 mod peers;
 mod rules;
 mod settings;
@@ -237,7 +239,8 @@ impl Builder {
         self
     }
 
-    /// Bytes of all queued and running jobs together at most, with 128 for each besides payload and key. Default: 4 GiB.
+    /// Bytes of all queued and running jobs together at most, with 128 for each besides payload and key,
+    /// and 64 for each client but the first that waits for it. Default: 4 GiB.
     pub fn job_bytes(mut self, bytes: usize) -> Self {
         self.settings.job_bytes = bytes;
         self

@@ -44,6 +44,7 @@ impl Table {
     /// A connection is a worker no longer: its jobs in hand go to others.
     pub(super) fn retire(&mut self, key: ConnKey) {
         let Some(worker) = self.conns.get_mut(key).and_then(|conn| conn.worker.take()) else { return };
+        self.workers -= 1;
         let WorkerSide { set, abilities, mut in_hand, .. } = *worker;
         // The set first, or it would be woken for its own jobs.
         drop(set);
@@ -62,7 +63,9 @@ impl Table {
     /// A connection is gone: its jobs in hand go to others, and nobody waits for those that only it waited for.
     pub(super) fn disconnect(&mut self, key: ConnKey) {
         self.retire(key);
-        let Some(conn) = self.conns.remove(key) else { return };
+        let Some(mut conn) = self.conns.remove(key) else { return };
+        self.outbox.forget(&mut conn);
+        self.places -= conn.listening.capacity();
         self.note(|_| ServerEvent::Disconnected { peer: conn.peer.clone() });
         if let Some(Occupied(mut count)) = conn.ip.map(|ip| self.peers.entry(network(ip))) {
             *count.get_mut() -= 1;

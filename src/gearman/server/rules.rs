@@ -196,6 +196,7 @@ impl Server {
         self.hub.with(usize::MAX, |table| {
             let host = table.settings.host.clone();
             table.settings = Arc::new(Settings { host, ..with.settings });
+            table.outbox.follow(&table.settings);
             let functions: Vec<FunctionKey> = table.functions.keys().collect();
             functions.into_iter().for_each(|function| table.apply_rules(function));
         });
@@ -207,6 +208,7 @@ impl Table {
     fn apply_rules(&mut self, key: FunctionKey) {
         let entry = &mut self.functions[key];
         let rules = self.settings.rules_of(&entry.name);
+        entry.is_kept |= self.settings.functions.contains_key(&*entry.name);
         let old = std::mem::replace(&mut entry.rules, rules);
         if let Target::Remote(function) = &entry.target
             && old.wakeups != rules.wakeups

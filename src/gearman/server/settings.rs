@@ -1,5 +1,6 @@
 //! What can be set of a server, and the defaults of the two ancestors.
 
+use super::Builder;
 use super::rules::{FunctionSettings, Rules};
 use crate::Overflow;
 use crate::gearman::network::Network;
@@ -61,6 +62,8 @@ pub(super) struct Settings {
     pub(super) write_stall: Duration,
     /// Bytes that wait for a connection to read them.
     pub(super) output_bytes: usize,
+    /// The same for all of them.
+    pub(super) all_output_bytes: usize,
     pub(super) accept_batch: usize,
     /// How long a thread looks for events before it blocks, at most.
     pub(super) busy_poll: Duration,
@@ -90,6 +93,7 @@ impl Default for Settings {
             message_deadline: Duration::from_secs(60),
             write_stall: Duration::from_secs(60),
             output_bytes: 256 << 20,
+            all_output_bytes: 1 << 30,
             accept_batch: 64,
             busy_poll: Duration::from_micros(100),
         }
@@ -115,6 +119,33 @@ impl Settings {
                 self.rules.wakeup_delay = Some(Duration::from_millis(100));
             }
         }
+    }
+}
+
+impl Builder {
+    /// Functions at most. Where there are more, those go that have no jobs, no workers, and no settings of their own. Default:
+    /// 100,000.
+    pub fn most_functions(mut self, most: usize) -> Self {
+        self.settings.most_functions = most;
+        self
+    }
+
+    /// Functions that one connection can do at most. Default: 10,000.
+    pub fn most_abilities(mut self, most: usize) -> Self {
+        self.settings.most_abilities = most;
+        self
+    }
+
+    /// Bytes of a unique key at most; no more than 65,535. Default: 1 KiB.
+    pub fn unique_bytes(mut self, bytes: usize) -> Self {
+        self.settings.unique_bytes = bytes.min(u16::MAX.into());
+        self
+    }
+
+    /// Bytes of a text command at most; no more than 64 KiB. Default: 8 KiB.
+    pub fn line_bytes(mut self, bytes: usize) -> Self {
+        self.settings.packets.line = bytes.min(64 << 10);
+        self
     }
 }
 

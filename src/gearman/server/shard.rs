@@ -8,6 +8,7 @@ use super::handshake::Handshake;
 use super::hub::{DRAINING, ENDED, Hub, SENDING, SERVING};
 use super::keys::ConnKey;
 use super::listening::SocketFile;
+use super::output::UNTOLD;
 use super::socket::{Listener, Socket};
 use super::stream::{Calls, Fate, Late, Stream};
 use crate::gearman::secured::Secured;
@@ -78,6 +79,9 @@ pub(super) struct Shard {
     accepting: Vec<usize>,
     accept_batch: usize,
     dirty: Vec<ConnKey>,
+    /// What was sent since the table was told, and how much it is together.
+    sent: Vec<(ConnKey, usize)>,
+    sent_bytes: usize,
     /// Since the last turn.
     calls: Calls,
     next_shard: usize,
@@ -106,6 +110,8 @@ impl Shard {
             accepting: Vec::new(),
             accept_batch,
             dirty: Vec::new(),
+            sent: Vec::new(),
+            sent_bytes: 0,
             calls: Calls::default(),
             next_shard: 0,
             has_closed: false,
@@ -378,7 +384,9 @@ impl Shard {
         let mut dirty = std::mem::take(&mut self.dirty);
         let mut streams: Vec<StreamKey> = Vec::with_capacity(8);
         let calls = std::mem::take(&mut self.calls);
-        self.hub.take_dirty(self.index, calls, &mut dirty, |table, conn| {
+        self.sent_bytes = 0;
+        self.hub.take_dirty(self.index, calls, &mut self.sent, &mut dirty, |table, conn| {
+            table.hand_over(conn);
             let conn = &mut table.conns[conn];
             let key = StreamKey::from(KeyData::from_ffi(conn.stream));
             if let Some(stream) = self.streams.get_mut(key) {
@@ -388,12 +396,24 @@ impl Shard {
         });
         self.dirty = dirty;
         streams.into_iter().for_each(|stream| self.write(stream));
+        if self.sent_bytes > UNTOLD {
+            self.sent_bytes = 0;
+            self.hub.with(self.index, |table| table.was_sent(&mut self.sent));
+        }
     }
 
     pub(super) fn write(&mut self, key: StreamKey) {
         let Some(stream) = self.streams.get_mut(key) else { return };
-        let was_held = stream.is_held_up();
+        if stream.is_cut {
+            return self.close(key);
+        }
+        let (was_held, before) = (stream.is_held_up(), stream.unsent());
         let sent = stream.write();
+        let bytes = before - stream.unsent();
+        if bytes > 0 {
+            self.sent.push((stream.conn, bytes));
+            self.sent_bytes += bytes;
+        }
         self.calls.writes += std::mem::take(&mut stream.calls.writes);
         if sent.is_err() {
             return self.close(key);

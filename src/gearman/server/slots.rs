@@ -31,6 +31,7 @@ pub(super) struct Slots<T> {
     chunks: Vec<Box<[Slot<T>]>>,
     /// The first free slot.
     free: u32,
+    len: usize,
 }
 
 pub(super) struct Slot<T> {
@@ -43,7 +44,7 @@ pub(super) struct Slot<T> {
 
 impl<T> Slots<T> {
     pub(super) fn new() -> Self {
-        Slots { chunks: Vec::new(), free: NONE }
+        Slots { chunks: Vec::new(), free: NONE, len: 0 }
     }
 
     /// # Panics
@@ -57,6 +58,7 @@ impl<T> Slots<T> {
         self.free = slot.next;
         slot.generation = slot.generation.wrapping_add(1);
         slot.entry = Some(entry);
+        self.len += 1;
         Key { index, generation: slot.generation }
     }
 
@@ -92,7 +94,17 @@ impl<T> Slots<T> {
         slot.generation = slot.generation.wrapping_add(1);
         slot.next = self.free;
         self.free = key.index;
+        self.len -= 1;
         Some(entry)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// How many places a look at all entries looks at.
+    pub(super) fn places(&self) -> usize {
+        self.chunks.len() * CHUNK
     }
 
     /// All entries, in the order of their places.
@@ -148,6 +160,7 @@ mod tests {
                 assert_eq!(slots.remove(key), map.remove(&key));
             }
         }
+        assert_eq!(slots.len(), map.len());
         assert_eq!(slots.iter().map(|(key, n)| (key, *n)).collect::<HashMap<_, _>>(), map);
         assert!(map.iter().all(|(key, n)| slots.get(*key) == Some(n)));
     }

@@ -10,6 +10,10 @@ use crate::gearman::text::MaxQueue;
 use crate::{Priority, Queued};
 use std::error::Error;
 use std::fmt;
+use std::time::{Duration, Instant};
+
+/// How long it is believed what the process has in memory.
+const RESIDENT: Duration = Duration::from_secs(1);
 
 /// A server at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,6 +97,8 @@ pub struct FunctionStatus {
     pub requeued: u64,
     /// How often a job of it was too long in a worker's hands.
     pub timed_out: u64,
+    /// Jobs that had to make room for others; they are among those that ended otherwise.
+    pub evicted: u64,
     /// How long its jobs waited for a worker; those of this process are not among them.
     pub waits: Times,
     /// How long they were in a worker's hands; in this process, with what they waited.
@@ -306,6 +312,7 @@ impl Table {
         change: impl FnOnce(&mut Self, FunctionKey),
     ) -> Result<(), ChangeError> {
         let key = self.function(name).map_err(|why| ChangeError::Refused(why.text()))?;
+        self.functions[key].is_kept = true;
         change(self, key);
         Ok(())
     }
@@ -349,9 +356,7 @@ impl Table {
     /// The queued and running jobs that a connection listens to.
     pub(super) fn listened_to(&self, key: ConnKey) -> Vec<JobKey> {
         let hears = |job: &JobKey| {
-            self.jobs.get(*job).is_some_and(|job| {
-                job.state != State::Buried && job.listeners.as_slice().iter().any(|listener| listener.conn == key)
-            })
+            self.jobs.get(*job).is_some_and(|job| job.state != State::Buried && job.listeners.contains(key))
         };
         let mut jobs: Vec<JobKey> = self.conns[key].listening.iter().copied().filter(hears).collect();
         jobs.sort_unstable();
@@ -360,22 +365,24 @@ impl Table {
     }
 
     /// How much there is of what takes memory.
-    pub(super) fn census(&self) -> Vec<(usize, &'static str)> {
-        let sum = |count: fn(&Entry) -> usize| self.functions.values().map(count).sum();
+    pub(super) fn census(&mut self) -> Vec<(usize, &'static str)> {
+        // A file is read for it: not for each who asks.
+        let known = self.resident.filter(|(at, _)| at.elapsed() < RESIDENT);
+        let (_, resident) = *self.resident.insert(known.unwrap_or_else(|| (Instant::now(), resident())));
         let mut census = vec![
-            (self.jobs.iter().count(), "jobs"),
+            (self.jobs.len(), "jobs"),
             (self.runs.len(), "jobs in workers' hands"),
             (self.locals, "jobs in this process"),
             (self.bytes, "bytes of jobs"),
             (self.functions.len(), "functions"),
-            (sum(|entry| entry.uniques.len()), "unique keys"),
-            (sum(|entry| entry.tombstones), "tickets of jobs that are over"),
+            (self.keyed, "unique keys"),
+            (self.tombstones, "tickets of jobs that are over"),
             (self.conns.len(), "connections"),
-            (self.conns.values().filter(|conn| conn.worker.is_some()).count(), "workers"),
-            (self.conns.values().map(|conn| conn.listening.capacity()).sum(), "places for jobs that are listened to"),
-            (self.conns.values().map(|conn| conn.out.capacity()).sum(), "bytes of answers"),
+            (self.workers, "workers"),
+            (self.places, "places for jobs that are listened to"),
+            (self.outbox.bytes(), "bytes of answers"),
             (self.timers.len(), "timers"),
-            (resident(), "KiB of the process in memory"),
+            (resident, "KiB of the process in memory"),
         ];
         census.sort_unstable();
         census
@@ -403,6 +410,7 @@ impl Entry {
             failed: self.failed,
             requeued: self.requeued,
             timed_out: self.timed_out,
+            evicted: self.evicted,
             waits: self.timings.as_ref().map(|timings| timings.waits).unwrap_or_default(),
             runs: self.timings.as_ref().map(|timings| timings.runs).unwrap_or_default(),
         }

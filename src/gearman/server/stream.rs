@@ -69,6 +69,8 @@ pub(super) struct Stream {
     pub(super) is_ended: bool,
     pub(super) is_broken: bool,
     pub(super) is_closing: bool,
+    /// It is sent nothing more, though its peer has got half a packet.
+    pub(super) is_cut: bool,
     pub(super) is_half_closed: bool,
 }
 
@@ -130,6 +132,7 @@ impl Stream {
             is_ended: false,
             is_broken: false,
             is_closing: false,
+            is_cut: false,
             is_half_closed: false,
         }
     }
@@ -243,6 +246,11 @@ impl Stream {
 
     /// Takes over what a connection is to be sent.
     pub(super) fn take_output(&mut self, conn: &mut Conn) {
+        if conn.is_cut && self.unsent() > 0 {
+            // In the middle of a packet it cannot be told.
+            (self.output, self.sent, self.is_cut) = (Vec::new(), 0, true);
+            conn.out = Vec::new();
+        }
         if self.output.is_empty() {
             std::mem::swap(&mut self.output, &mut conn.out);
         } else {
@@ -290,7 +298,7 @@ impl Stream {
         self.sent == self.output.len() && self.socket.is_flushed()
     }
 
-    fn unsent(&self) -> usize {
+    pub(super) fn unsent(&self) -> usize {
         self.output.len() - self.sent
     }
 
@@ -338,7 +346,7 @@ impl Stream {
             Some(Late::Parting)
         } else if self.is_handshake_late(now) {
             Some(Late::Handshake)
-        } else if over(self.stalled, settings.write_stall) || self.unsent() > settings.output_bytes {
+        } else if over(self.stalled, settings.write_stall) {
             Some(Late::Reading)
         } else if over(self.begun.filter(|_| !self.is_held_up()), settings.message_deadline) {
             Some(Late::Message)
@@ -367,7 +375,11 @@ pub(super) fn process(
     table.set_clock(now);
     let settings = std::sync::Arc::clone(&table.settings);
     while used < bytes.len() {
-        let waiting = table.conns.get(conn).map_or(0, |conn| conn.out.len());
+        let (waiting, is_cut) = table.conns.get(conn).map_or((0, false), |conn| (conn.out.len(), conn.is_cut));
+        if is_cut {
+            is_lost = true;
+            break;
+        }
         if table.effort > EFFORT || waiting > HELD_UP {
             is_paused = true;
             break;
@@ -444,7 +456,7 @@ impl Table {
 
     fn fail_unless_running(&mut self, key: JobKey, listener: ConnKey) {
         let Some(job) = self.jobs.get(key).filter(|job| !job.is_running()) else { return };
-        let listens = job.listeners.as_slice().iter().find(|other| other.conn == listener);
+        let listens = job.listeners.iter().find(|other| other.conn == listener);
         let times = listens.map_or(0, |listener| listener.times);
         let handle = self.handle(key);
         self.stop_listening(key, listener);
@@ -472,9 +484,8 @@ impl Table {
     /// Nothing more will be sent to a peer that sends nothing.
     pub(super) fn is_silent(&self, key: ConnKey) -> bool {
         self.conns.get(key).is_none_or(|conn| {
-            let has_live = conn.listening.iter().any(|job| {
-                self.jobs.get(*job).is_some_and(|job| job.listeners.as_slice().iter().any(|l| l.conn == key))
-            });
+            let has_live =
+                conn.listening.iter().any(|job| self.jobs.get(*job).is_some_and(|job| job.listeners.contains(key)));
             !has_live && conn.out.is_empty()
         })
     }

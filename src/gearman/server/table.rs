@@ -9,21 +9,23 @@
 //! tombstones than jobs.
 
 #[cfg(test)]
+mod costs;
+#[cfg(test)]
 mod model;
 
 use super::conn::Conn;
 use super::events::ServerEvent;
 use super::functions::{Entry, Target};
 use super::handles::{Handle, Handles};
-use super::job::{Job, Listener, Run, State, Unique};
+use super::job::{Job, Run, State, Unique};
 use super::keys::{ConnKey, FunctionKey, JobKey, RunKey};
 use super::notices::{Notice, Notices, Ticket};
+use super::output::Outbox;
 use super::settings::{OnLoss, Settings};
 use super::slots::Slots;
 use super::status::ServerCounters;
 use super::timers::{Due, Timers, wall_seconds};
 use super::times::Ticks;
-use crate::gearman::packet::{self, Kind, Magic};
 use crate::{Engine, Priority};
 use slotmap::SlotMap;
 use std::collections::HashMap;
@@ -48,8 +50,7 @@ pub(super) struct Table {
     hashing: RandomState,
     /// What queued and running jobs take.
     pub(super) bytes: usize,
-    /// Connections with something to send, by shard.
-    pub(super) dirty: Vec<Vec<ConnKey>>,
+    pub(super) outbox: Outbox,
     pub(super) counters: ServerCounters,
     /// No job is given out any more.
     pub(super) is_draining: bool,
@@ -62,6 +63,13 @@ pub(super) struct Table {
     taken: Vec<Notice>,
     /// What the messages since the last turn have cost, in about microseconds.
     pub(super) effort: usize,
+    /// Jobs with a unique key, tickets of jobs that are over, connections that are workers, places for jobs that are listened to.
+    pub(super) keyed: usize,
+    pub(super) tombstones: usize,
+    pub(super) workers: usize,
+    pub(super) places: usize,
+    /// What the process has in memory, and when that was looked at.
+    pub(super) resident: Option<(Instant, usize)>,
     /// Functions so far.
     pub(super) functions_made: usize,
     /// Connections from each address.
@@ -86,6 +94,7 @@ impl Table {
         Table {
             engine,
             handles: Handles::new(&settings.host),
+            outbox: Outbox::new(&settings, shards),
             settings,
             notices,
             functions: SlotMap::with_key(),
@@ -96,7 +105,6 @@ impl Table {
             conns: SlotMap::with_key(),
             timers: Timers::default(),
             bytes: 0,
-            dirty: (0..shards).map(|_| Vec::new()).collect(),
             counters: ServerCounters::default(),
             is_draining: false,
             has_left: false,
@@ -104,6 +112,11 @@ impl Table {
             locals: 0,
             taken: Vec::new(),
             effort: 0,
+            keyed: 0,
+            tombstones: 0,
+            workers: 0,
+            places: 0,
+            resident: None,
             functions_made: 0,
             peers: HashMap::new(),
             events: None,
@@ -114,6 +127,7 @@ impl Table {
 
     pub(super) fn set_clock(&mut self, now: Instant) {
         self.clock = Ticks::since(self.started, now);
+        self.outbox.clock = self.clock;
     }
 
     pub(super) fn handle(&self, job: JobKey) -> Handle {
@@ -124,17 +138,6 @@ impl Table {
     pub(super) fn find(&self, handle: &[u8]) -> Option<JobKey> {
         let job = JobKey::from_number(self.handles.key(handle)?);
         self.jobs.get(job).filter(|job| job.state != State::Buried).map(|_| job)
-    }
-
-    /// Sends a packet.
-    pub(super) fn send(&mut self, to: ConnKey, kind: Kind, args: &[&[u8]]) {
-        push(&mut self.conns, &mut self.dirty, to, kind, args);
-    }
-
-    pub(super) fn send_error(&mut self, to: ConnKey, code: &str, text: &str) {
-        self.counters.errors += 1;
-        self.note_error(to, code, text);
-        self.send(to, Kind::Error, &[code.as_bytes(), text.as_bytes()]);
     }
 
     // The life of a job.
@@ -284,36 +287,14 @@ impl Table {
     fn end_as(&mut self, key: JobKey, number: Option<u64>, how: End<'_>) {
         let Some(mut job) = self.leave(key) else { return };
         let listeners = std::mem::take(&mut job.listeners);
-        if !listeners.as_slice().is_empty() {
+        if !listeners.is_empty() {
             let number = number.unwrap_or_else(|| self.handles.permute(key.number()));
-            self.tell_end(self.handles.handle(number), listeners.as_slice(), how);
+            self.tell_end(self.handles.handle(number), &listeners, how);
         }
         let entry = &mut self.functions[job.function];
         match how {
             End::Complete(_) => entry.done += 1,
             End::Fail | End::Exception(_) => entry.failed += 1,
-        }
-    }
-
-    /// Tells listeners how a job has ended.
-    fn tell_end(&mut self, handle: Handle, listeners: &[Listener], how: End<'_>) {
-        let handle = handle.as_bytes();
-        for listener in listeners {
-            let Some(conn) = self.conns.get_mut(listener.conn) else { continue };
-            conn.live -= 1;
-            let has_exceptions = conn.exceptions;
-            for _ in 0..listener.times {
-                match how {
-                    End::Complete(result) => self.send(listener.conn, Kind::WorkComplete, &[handle, result]),
-                    End::Exception(what) if has_exceptions => {
-                        self.send(listener.conn, Kind::WorkException, &[handle, what]);
-                        if self.settings.fails_after_exception {
-                            self.send(listener.conn, Kind::WorkFail, &[handle]);
-                        }
-                    }
-                    End::Exception(_) | End::Fail => self.send(listener.conn, Kind::WorkFail, &[handle]),
-                }
-            }
         }
     }
 
@@ -326,6 +307,7 @@ impl Table {
             let hash = self.hashing.hash_one(unique) as u32;
             if let Ok(found) = entry.uniques.find_entry(spread(hash), |known| known.job == key) {
                 found.remove();
+                self.keyed -= 1;
             }
         }
         self.bytes -= job.bytes();
@@ -344,11 +326,12 @@ impl Table {
                 // The engine's queue has room at once, where that matters; then the ticket is gone, too.
                 let handle = job.extra.as_mut().and_then(|extra| extra.handle.take());
                 entry.tombstones += 1;
+                self.tombstones += 1;
                 let function = job.function;
                 let left = job.bury();
-                if handle.is_some_and(|handle| handle.cancel()) {
-                    // The engine drops the ticket when it meets it.
-                } else if entry.is_crowded() {
+                // One that is cancelled makes room at once; the engine drops its ticket when it meets it.
+                let takes_room = !handle.is_some_and(|handle| handle.cancel()) && entry.is_limited;
+                if takes_room || entry.is_crowded() {
                     self.purge(function);
                 }
                 Some(left)
@@ -374,17 +357,24 @@ impl Table {
 
     /// A tombstone's ticket was met.
     pub(super) fn clear(&mut self, key: JobKey) {
-        if let Some(job) = self.jobs.remove(key)
-            && let Some(entry) = self.functions.get_mut(job.function)
-        {
+        let Some(job) = self.jobs.remove(key) else { return };
+        self.tombstones -= 1;
+        if let Some(entry) = self.functions.get_mut(job.function) {
             entry.tombstones -= 1;
         }
     }
 
     /// Takes all tombstones out of a function's queue. What is left keeps its order.
     fn purge(&mut self, function: FunctionKey) {
-        let Target::Remote(queue) = &self.functions[function].target else { return };
-        let queue = queue.clone();
+        let entry = &self.functions[function];
+        let Target::Remote(queue) = &entry.target else { return };
+        let (queue, wakeups) = (queue.clone(), entry.rules.wakeups);
+        // What is paused cannot be pulled; nobody is to be woken for that.
+        let is_paused = queue.is_paused();
+        if is_paused {
+            queue.set_wakeups(0);
+            queue.resume();
+        }
         let set = self.engine.consumer_set();
         set.add(&queue);
         let mut left = Vec::new();
@@ -401,27 +391,36 @@ impl Table {
         }
         // To the front, the last one first.
         left.into_iter().rev().for_each(crate::Pulled::put_back);
+        if is_paused {
+            queue.pause();
+            queue.set_wakeups(wakeups);
+        }
+        // What the engine has dropped is over now, not when there is time for it: else the next one would be one too many, too.
+        let mut notices = Vec::new();
+        self.notices.take(&mut notices);
+        for notice in notices {
+            match notice {
+                Notice::Dropped(job) if self.jobs.get(job).is_none_or(|job| job.state == State::Buried) => {
+                    self.clear(job)
+                }
+                notice => self.notices.push(notice),
+            }
+        }
     }
 
     /// A client does not listen to a job any more.
     pub(super) fn stop_listening(&mut self, key: JobKey, conn: ConnKey) {
         let Some(job) = self.jobs.get_mut(key) else { return };
+        let before = job.bytes();
         if job.listeners.remove(conn)
             && let Some(conn) = self.conns.get_mut(conn)
         {
             conn.live -= 1;
         }
+        self.bytes -= before - job.bytes();
         let is_waiting = matches!(job.state, State::Queued | State::Held | State::Local);
         if job.is_abandoned() && is_waiting && !self.functions[job.function].rules.runs_abandoned {
             self.end(key, End::Fail);
-        }
-    }
-
-    /// Passes something on to everybody who listens to a job, once each.
-    pub(super) fn relay(&mut self, key: JobKey, kind: Kind, args: &[&[u8]]) {
-        let Some(job) = self.jobs.get(key) else { return };
-        for listener in job.listeners.as_slice() {
-            push(&mut self.conns, &mut self.dirty, listener.conn, kind, args);
         }
     }
 
@@ -445,6 +444,7 @@ impl Table {
             }
         }
         self.taken = taken;
+        self.note_cut();
     }
 
     /// The engine has dropped a ticket: of a tombstone, or of a job that had to make room.
@@ -452,6 +452,7 @@ impl Table {
         match self.jobs.get(key).map(|job| job.state) {
             Some(State::Buried) => self.clear(key),
             Some(State::Queued) => {
+                self.functions[self.jobs[key].function].evicted += 1;
                 self.end(key, End::Fail);
                 self.clear(key);
             }
@@ -534,25 +535,10 @@ pub(super) fn index(priority: Priority) -> usize {
     }
 }
 
-/// Appends a packet to what a connection is to be sent.
-pub(super) fn push(
-    conns: &mut SlotMap<ConnKey, Conn>,
-    dirty: &mut [Vec<ConnKey>],
-    to: ConnKey,
-    kind: Kind,
-    args: &[&[u8]],
-) {
-    let Some(conn) = conns.get_mut(to) else { return };
-    packet::encode(&mut conn.out, Magic::Response, kind, args);
-    if !std::mem::replace(&mut conn.is_dirty, true) {
-        dirty[conn.shard].push(to);
-    }
-}
-
 /// A live job with a unique key.
 pub(super) struct Known {
     hash: u32,
-    job: JobKey,
+    pub(super) job: JobKey,
 }
 
 /// The hash that a table of `Known` wants.
@@ -580,6 +566,7 @@ impl Table {
         let function = job.function;
         let key = self.jobs.insert(job);
         if let Some(hash) = hash {
+            self.keyed += 1;
             let known = Known { hash, job: key };
             self.functions[function].uniques.insert_unique(spread(hash), known, |known| spread(known.hash));
         }
@@ -589,7 +576,7 @@ impl Table {
     /// Takes a job back that was refused.
     pub(super) fn withdraw(&mut self, key: JobKey) {
         if let Some(mut job) = self.leave(key) {
-            for listener in std::mem::take(&mut job.listeners).as_slice() {
+            for listener in std::mem::take(&mut job.listeners).iter() {
                 if let Some(conn) = self.conns.get_mut(listener.conn) {
                     conn.live -= 1;
                 }

@@ -57,6 +57,11 @@ impl Ticks {
         Ticks((now.saturating_duration_since(start).as_micros() / TICK.as_micros()) as u32)
     }
 
+    /// Whole seconds.
+    pub(super) fn seconds_until(self, later: Ticks) -> u32 {
+        (self.until(later) as u128 * TICK.as_micros() / 1_000_000) as u32
+    }
+
     fn until(self, later: Ticks) -> u32 {
         let ticks = later.0.wrapping_sub(self.0);
         // Threads read their clocks before they take turns.

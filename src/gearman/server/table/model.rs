@@ -5,6 +5,7 @@ use super::Table;
 use crate::Engine;
 use crate::gearman::packet::{self, Frame, Kind, Limits, Magic, Message};
 use crate::gearman::server::conn::Conn;
+use crate::gearman::server::functions::Entry;
 use crate::gearman::server::job::State;
 use crate::gearman::server::keys::ConnKey;
 use crate::gearman::server::notices::{HasTable, Notices};
@@ -443,6 +444,17 @@ impl Run {
         for (stale, counted) in self.table.timers.stale(|run| runs.contains_key(run), is_held) {
             assert_eq!(stale, counted, "timers of what has ended");
         }
+        // What is counted as it comes and goes is what there is.
+        let table = &self.table;
+        let of_functions = |count: fn(&Entry) -> usize| table.functions.values().map(count).sum::<usize>();
+        assert_eq!(table.keyed, of_functions(|entry| entry.uniques.len()));
+        assert_eq!(table.tombstones, of_functions(|entry| entry.tombstones));
+        assert_eq!(table.workers, table.conns.values().filter(|conn| conn.worker.is_some()).count());
+        assert_eq!(table.places, table.conns.values().map(|conn| conn.listening.capacity()).sum::<usize>());
+        assert_eq!(
+            table.bytes,
+            table.jobs.iter().map(|(_, job)| if job.state == State::Buried { 0 } else { job.bytes() }).sum::<usize>()
+        );
         let waiting: usize = self.jobs.iter().map(|job| job.waiting.len()).sum();
         assert_eq!(self.table.conns.values().map(|conn| conn.live).sum::<usize>(), waiting);
     }
