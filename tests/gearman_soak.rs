@@ -60,6 +60,7 @@ struct Heard {
     function: usize,
     kind: Kind,
     has_exceptions: bool,
+    is_half_closed: bool,
 }
 
 struct Round {
@@ -112,6 +113,7 @@ struct Client<'a> {
     rng: Rng,
     peer: Peer,
     has_exceptions: bool,
+    is_half_closed: bool,
     /// Jobs, each with how often its end is to come.
     waits: HashMap<Handle, (Sent, usize)>,
 }
@@ -119,7 +121,14 @@ struct Client<'a> {
 impl<'a> Client<'a> {
     fn new(round: &'a Round, number: u64) -> Client<'a> {
         let rng = round.rng(number);
-        let mut client = Client { round, rng, peer: round.peer(), has_exceptions: false, waits: HashMap::new() };
+        let mut client = Client {
+            round,
+            rng,
+            peer: round.peer(),
+            has_exceptions: false,
+            is_half_closed: false,
+            waits: HashMap::new(),
+        };
         client.connect();
         client
     }
@@ -127,6 +136,7 @@ impl<'a> Client<'a> {
     fn connect(&mut self) {
         self.peer = self.round.peer();
         self.has_exceptions = self.rng.one_in(2);
+        self.is_half_closed = false;
         if self.has_exceptions {
             self.peer.send(Kind::OptionReq, &[b"exceptions"]);
             self.peer.expect(Kind::OptionRes);
@@ -219,12 +229,13 @@ impl<'a> Client<'a> {
             Kind::WorkFail | Kind::WorkException => {}
             _ => panic!("{got:?}"),
         }
-        let (function, has_exceptions) = (sent.function, self.has_exceptions);
+        let Client { has_exceptions, is_half_closed, .. } = *self;
+        let function = sent.function;
         *times -= 1;
         if *times == 0 {
             self.waits.remove(&handle);
         }
-        self.round.ledger().heard.push(Heard { handle, function, kind: got.kind, has_exceptions });
+        self.round.ledger().heard.push(Heard { handle, function, kind: got.kind, has_exceptions, is_half_closed });
     }
 
     /// Waits until it waits for so few jobs.
@@ -242,9 +253,10 @@ impl<'a> Client<'a> {
         self.connect();
     }
 
-    /// Sends nothing more: it hears of its jobs that run, the others are dropped, and then the server closes, too.
+    /// Sends nothing more: it hears of its jobs that run, the others fail, and then the server closes, too.
     fn half_close(&mut self) {
         self.peer.half_close();
+        self.is_half_closed = true;
         while let Some(got) = self.peer.next() {
             self.hear(got);
         }
@@ -545,16 +557,16 @@ fn check(ledger: &Ledger) {
     for (handle, ends) in ended {
         assert_eq!(ends.len(), 1, "{} was ended by {ends:?}", handle.escape_ascii());
     }
-    for Heard { handle, function, kind, has_exceptions } in &ledger.heard {
+    for Heard { handle, function, kind, has_exceptions, is_half_closed } in &ledger.heard {
         let end = ended.get(handle).map(|ends| ends[0]);
         let is_right = match kind {
             Kind::WorkFail => {
                 let is_failure = end == Some(Kind::WorkFail) || (end == Some(Kind::WorkException) && !has_exceptions);
-                is_failure || cancelled.contains(handle) || *function == LATE
+                is_failure || cancelled.contains(handle) || *function == LATE || *is_half_closed
             }
             _ => end == Some(*kind) && !cancelled.contains(handle),
         };
-        assert!(is_right, "{} ended by {kind} and not by {end:?}", handle.escape_ascii());
+        assert!(is_right, "{} of {} ended by {kind} and not by {end:?}", handle.escape_ascii(), FUNCTIONS[*function]);
     }
     for (handle, function) in &ledger.background {
         let has_ended = ended.contains_key(handle) || cancelled.contains(handle) || *function == LATE;
