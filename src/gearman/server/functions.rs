@@ -5,13 +5,12 @@ use super::keys::{FunctionKey, JobKey};
 use super::local::Local;
 use super::notices::Ticket;
 use super::rules::Rules;
-use super::table::{Known, Table};
-use super::times::Timings;
+use super::table::{Known, Table, index};
+use super::times::{Ticks, Timings};
 use crate::gearman::text::{self, MaxQueue};
 use crate::{Engine, Function, Limits, Priority, RegisterError};
 use hashbrown::HashTable;
 use std::sync::Arc;
-use std::time::Instant;
 
 /// Bytes of a name at most: the engine's limit.
 pub(super) const NAME_BYTES: usize = 512;
@@ -37,8 +36,10 @@ pub(super) struct Entry {
     /// The engine limits its queue.
     pub(super) is_limited: bool,
     pub(super) max_queue: MaxQueue,
-    /// When more sleepers may have to be woken.
-    pub(super) rewake_at: Option<Instant>,
+    /// There is a timer that looks whether more sleepers have to be woken.
+    pub(super) has_rewake: bool,
+    /// When jobs began to be queued, or more sleepers were woken for them.
+    pub(super) waits_since: Ticks,
     pub(super) rules: Rules,
     pub(super) done: u64,
     pub(super) failed: u64,
@@ -116,7 +117,8 @@ impl Entry {
             uniques: HashTable::new(),
             is_limited: false,
             max_queue: rules.max_queue,
-            rewake_at: None,
+            has_rewake: false,
+            waits_since: Ticks::NONE,
             rules,
             done: 0,
             failed: 0,
@@ -138,6 +140,18 @@ impl Entry {
     pub(super) fn total(&self) -> usize {
         let (queued, running) = self.counts();
         queued.into_iter().sum::<usize>() + running + self.held
+    }
+
+    pub(super) fn has_queued(&self) -> bool {
+        self.queued != [0; 3]
+    }
+
+    /// A job has come into the queue.
+    pub(super) fn add_queued(&mut self, priority: Priority, now: Ticks) {
+        if !self.has_queued() {
+            self.waits_since = now;
+        }
+        self.queued[index(priority)] += 1;
     }
 
     /// More tombstones than jobs.

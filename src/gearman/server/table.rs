@@ -167,7 +167,7 @@ impl Table {
                     }
                 }
                 job.state = State::Queued;
-                entry.queued[index(job.priority)] += 1;
+                entry.add_queued(job.priority, self.clock);
                 let function = job.function;
                 self.rewake_later(function);
                 Ok(())
@@ -259,10 +259,12 @@ impl Table {
             return;
         }
         job.state = State::Queued;
-        entry.queued[index(job.priority)] += 1;
+        entry.add_queued(job.priority, self.clock);
         entry.requeued += 1;
+        let function = job.function;
         self.counters.requeued += 1;
         run.pulled.put_back();
+        self.rewake_later(function);
     }
 
     /// A job in a worker's hands ends.

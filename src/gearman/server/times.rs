@@ -57,6 +57,10 @@ impl Ticks {
         Ticks((now.saturating_duration_since(start).as_micros() / TICK.as_micros()) as u32)
     }
 
+    pub(super) fn time_until(self, later: Ticks) -> Duration {
+        TICK * self.until(later)
+    }
+
     fn until(self, later: Ticks) -> u32 {
         let ticks = later.0.wrapping_sub(self.0);
         // Threads read their clocks before they take turns.
