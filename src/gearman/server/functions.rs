@@ -156,7 +156,7 @@ impl Entry {
 
     /// More tombstones than jobs.
     pub(super) fn is_crowded(&self) -> bool {
-        self.is_limited || self.tombstones > TOMBSTONES + self.queued.iter().sum::<usize>()
+        self.tombstones > TOMBSTONES + self.queued.iter().sum::<usize>()
     }
 }
 

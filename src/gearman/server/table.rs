@@ -347,9 +347,8 @@ impl Table {
                 entry.tombstones += 1;
                 let function = job.function;
                 let left = job.bury();
-                if handle.is_some_and(|handle| handle.cancel()) {
-                    // The engine drops the ticket when it meets it.
-                } else if entry.is_crowded() {
+                let has_room = handle.is_some_and(|handle| handle.cancel());
+                if entry.is_crowded() || (entry.is_limited && !has_room) {
                     self.purge(function);
                 }
                 Some(left)
@@ -382,10 +381,12 @@ impl Table {
         }
     }
 
-    /// Takes all tombstones out of a function's queue. What is left keeps its order.
+    /// Takes all tombstones out of a function's queue. What is left keeps its order; where the engine limits the queue it has
+    /// handles from now on, so that each job makes room by itself.
     fn purge(&mut self, function: FunctionKey) {
-        let Target::Remote(queue) = &self.functions[function].target else { return };
-        let queue = queue.clone();
+        let entry = &self.functions[function];
+        let Target::Remote(queue) = &entry.target else { return };
+        let (queue, is_limited) = (queue.clone(), entry.is_limited);
         let set = self.engine.consumer_set();
         set.add(&queue);
         let mut left = Vec::new();
@@ -400,8 +401,20 @@ impl Table {
             ticket.spend();
             completer.complete(());
         }
-        // To the front, the last one first.
-        left.into_iter().rev().for_each(crate::Pulled::put_back);
+        self.effort += left.len() / 8;
+        if !is_limited {
+            // To the front, the last one first.
+            return left.into_iter().rev().for_each(crate::Pulled::put_back);
+        }
+        for pulled in left {
+            let (ticket, completer) = pulled.take();
+            completer.complete(());
+            let job = &mut self.jobs[ticket.job()];
+            // Without a handle it is dropped, and tells.
+            if let Ok(handle) = queue.job(ticket).priority(job.priority).beyond_limits().submit() {
+                job.extra().handle = Some(handle);
+            }
+        }
     }
 
     /// A client does not listen to a job any more.
@@ -453,8 +466,11 @@ impl Table {
         match self.jobs.get(key).map(|job| job.state) {
             Some(State::Buried) => self.clear(key),
             Some(State::Queued) => {
+                // Its ticket is gone already: it leaves no tombstone.
+                let job = &mut self.jobs[key];
+                self.functions[job.function].queued[index(job.priority)] -= 1;
+                job.state = State::Buried;
                 self.end(key, End::Fail);
-                self.clear(key);
             }
             _ => {}
         }
