@@ -81,6 +81,22 @@ fn one_wake_up_a_job() {
     }
 }
 
+/// Jobs wait, and nobody sleeps who could be woken for them: the server looks for that once, and does nothing.
+#[test]
+fn a_server_with_busy_workers_sleeps() {
+    let server = server();
+    let (mut client, mut worker) = (Peer::new(&server), Peer::worker(&server, &["f"]));
+    (0..10).for_each(|_| _ = client.submit(Kind::SubmitJobBg, "f", b"", b""));
+    worker.grab();
+    client.sync();
+    let before = counters(&server);
+    std::thread::park_timeout(std::time::Duration::from_millis(3500));
+    let after = counters(&server);
+    assert_eq!((after.reads, after.wakes), (before.reads, before.wakes));
+    // The end of one more may have been on its way.
+    assert!(after.waits <= before.waits + 2, "{} waits", after.waits - before.waits);
+}
+
 /// Nobody asks for anything: the server does nothing.
 #[test]
 fn an_idle_server_sleeps() {

@@ -150,6 +150,84 @@ fn a_woken_worker_that_grabs_nothing() {
     workers[1 - at].expect(Kind::Noop);
 }
 
+/// The first one to have the wake-up, and the others.
+fn woken_and_others(workers: Vec<Peer>) -> (Peer, Vec<Peer>) {
+    let mut workers = workers;
+    let counts = noops(&mut workers);
+    assert_eq!(counts.iter().sum::<usize>(), 1, "{counts:?}");
+    let at = counts.iter().position(|n| *n == 1).unwrap();
+    (workers.remove(at), workers)
+}
+
+/// One that is woken and does nothing at all, as when it hangs or its machine is gone, does not keep the job from others:
+/// the default is a second, here it is less.
+#[test]
+fn a_woken_worker_that_hangs() {
+    let server = server();
+    let mut client = Peer::new(&server);
+    client.submit(Kind::SubmitJobBg, "f", b"", b"");
+    let mut first = Peer::worker(&server, &["f"]);
+    first.grab();
+    let workers = sleepers(&server, 2);
+    client.submit(Kind::SubmitJobBg, "f", b"", b"");
+    let (_hangs, mut others) = woken_and_others(workers);
+    others[0].expect(Kind::Noop);
+    others[0].grab();
+}
+
+/// Whatever brought the job into the queue, and whoever comes later.
+#[test]
+fn a_woken_worker_that_hangs_when_a_job_comes_back() {
+    let soon = || server_with(|builder| builder.wakeups(1, Duration::from_millis(20)));
+    // Its worker is gone.
+    let server = soon();
+    let (mut client, mut worker) = (Peer::new(&server), Peer::worker(&server, &["f"]));
+    client.submit(Kind::SubmitJobBg, "f", b"", b"");
+    worker.grab();
+    let mut workers = sleepers(&server, 2);
+    drop(worker);
+    workers.iter_mut().for_each(|worker| _ = worker.expect(Kind::Noop));
+
+    // It was paused.
+    let server = soon();
+    let mut client = Peer::new(&server);
+    assert_eq!(client.ask("pause f"), "OK");
+    client.submit(Kind::SubmitJobBg, "f", b"", b"");
+    let mut workers = sleepers(&server, 2);
+    assert_eq!(noops(&mut workers), [0, 0]);
+    // The timer of the submit finds nobody who could take the job, and is not there any more.
+    let before = server.status().counters.waits;
+    std::thread::park_timeout(Duration::from_millis(100));
+    assert!(server.status().counters.waits <= before + 2);
+    assert_eq!(client.ask("resume f"), "OK");
+    workers.iter_mut().for_each(|worker| _ = worker.expect(Kind::Noop));
+
+    // Nobody else was there.
+    let server = soon();
+    let mut client = Peer::new(&server);
+    let mut hangs = sleepers(&server, 1);
+    client.submit(Kind::SubmitJobBg, "f", b"", b"");
+    hangs[0].expect(Kind::Noop);
+    std::thread::park_timeout(Duration::from_millis(100));
+    let mut later = Peer::worker(&server, &["f"]);
+    later.send(Kind::PreSleep, &[]);
+    later.expect(Kind::Noop);
+    later.grab();
+}
+
+/// It was not the setting, and then is.
+#[test]
+fn more_are_woken_from_when_that_is_set() {
+    let server = server_with(|builder| builder.wakeups(1, None));
+    let mut client = Peer::new(&server);
+    let workers = sleepers(&server, 2);
+    client.submit(Kind::SubmitJobBg, "f", b"", b"");
+    let (_hangs, mut others) = woken_and_others(workers);
+    let engine = layshaft::Engine::builder().workers(1).start().unwrap();
+    server.reconfigure(layshaft::gearman::Server::builder(&engine).wakeups(1, Duration::from_millis(1)));
+    others[0].expect(Kind::Noop);
+}
+
 #[test]
 fn gs_08_sleeping_several_times() {
     let server = server_with(|builder| builder.wakeups(usize::MAX, None));

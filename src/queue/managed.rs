@@ -2,6 +2,7 @@
 
 mod delayed;
 mod look;
+mod sweep;
 
 pub(crate) use look::{Look, Place};
 
@@ -90,6 +91,8 @@ pub(crate) struct State<S> {
     pub(crate) records: Records,
     /// Entries among the jobs whose record is gone.
     gone: usize,
+    /// Cancels that were granted, whose jobs are not in the queue any more as far as is known.
+    swept: Option<u32>,
     /// Set if lost jobs are run again.
     pub(crate) retry: Option<Retrying<S>>,
     /// For another attempt, of jobs that run.
@@ -206,6 +209,7 @@ impl<S> State<S> {
             delayed: Delayed::new(),
             records: Records::default(),
             gone: 0,
+            swept: None,
             retry: None,
             again: HashMap::new(),
             dead: VecDeque::new(),
@@ -446,11 +450,6 @@ impl<S> State<S> {
         matches!(self.room(priority), Room::Yes)
     }
 
-    /// Whether jobs lie there that have ended.
-    pub(crate) fn has_gone(&self) -> bool {
-        self.gone > 0
-    }
-
     /// Makes room for a new job.
     pub(crate) fn make_room(&mut self, priority: Priority, ends: &mut Ends<S>) -> Result<(), NoRoom> {
         if self.closed {
@@ -505,19 +504,6 @@ impl<S> State<S> {
             return instead(least_urgent.filter(|from| *from >= priority));
         }
         Room::Yes
-    }
-
-    /// Takes out what has been cancelled, or has ended, so that it takes no room.
-    pub(crate) fn sweep(&mut self, ends: &mut Ends<S>) {
-        let is_gone = |entry: &Entry<S>| self.records.get(entry.record).is_none_or(Record::is_cancelled);
-        let gone = self.delayed.remove_all(is_gone);
-        gone.into_iter().for_each(|entry| self.end(entry, JobError::Cancelled, ends));
-        for i in 0..self.jobs.len() {
-            let jobs = std::mem::take(&mut self.jobs[i]);
-            let (gone, kept): (VecDeque<_>, _) = jobs.into_iter().partition(|entry| self.is_over(entry));
-            self.jobs[i] = kept;
-            gone.into_iter().for_each(|entry| self.end(entry, JobError::Cancelled, ends));
-        }
     }
 
     fn is_over(&self, entry: &Entry<S>) -> bool {

@@ -42,8 +42,6 @@ struct Inner<S> {
     waiting: usize,
     /// When the timer will tell.
     armed: Option<Instant>,
-    /// Cancels that were granted before what was cancelled was last taken out.
-    swept: Option<u32>,
     /// What has ended and is not told yet.
     left: Ends<S>,
 }
@@ -64,14 +62,7 @@ impl<S> Copy for Desk<'_, S> {}
 
 impl<S> Managed<S> {
     fn new(closed: bool) -> Self {
-        let inner = Inner {
-            state: State::new(closed),
-            shown: [false; 3],
-            waiting: 0,
-            armed: None,
-            swept: None,
-            left: Ends::new(),
-        };
+        let inner = Inner { state: State::new(closed), shown: [false; 3], waiting: 0, armed: None, left: Ends::new() };
         Managed { inner: Mutex::new(inner) }
     }
 }
@@ -200,12 +191,7 @@ impl<'c, S: Stored> Desk<'c, S> {
                 break Ok(());
             }
             let cancels = origin::cancels(self.core.origin());
-            let has_ended = inner.swept != Some(cancels) || inner.state.has_gone();
-            if has_ended && !inner.state.has_room(priority) {
-                // What was cancelled takes no room.
-                inner.state.sweep(&mut ends);
-                inner.swept = Some(cancels);
-            }
+            inner.state.sweep_for(priority, cancels, &mut ends);
             match inner.state.make_room(priority, &mut ends) {
                 Err(NoRoom::Wait) if may_wait && !ends.is_empty() => {
                     // Told before the wait, which may be long: until then what was taken out counts as cancelled, and is kept.

@@ -264,7 +264,7 @@ pub(crate) struct JobOptions {
     #[arg(long, value_name = "N", allow_hyphen_values = true, env = "LAYSHAFT_SERVE_WAKEUP", hide_env = true)]
     pub(crate) wakeup: Option<Count>,
 
-    /// Wake as many more after TIME, while the job is queued; `never` or -1: none [default: never]
+    /// Wake as many more after TIME, while the job is queued; `never` or -1: none [default: 1s]
     #[arg(long, value_name = "TIME", allow_hyphen_values = true, env = "LAYSHAFT_SERVE_WAKEUP_DELAY", hide_env = true)]
     pub(crate) wakeup_delay: Option<Limit>,
 

@@ -5,13 +5,12 @@ use super::keys::{FunctionKey, JobKey};
 use super::local::Local;
 use super::notices::Ticket;
 use super::rules::Rules;
-use super::table::{Known, Table};
-use super::times::Timings;
+use super::table::{Known, Table, index};
+use super::times::{Ticks, Timings};
 use crate::gearman::text::{self, MaxQueue};
 use crate::{Engine, Function, Limits, Priority, RegisterError};
 use hashbrown::HashTable;
 use std::sync::Arc;
-use std::time::Instant;
 
 /// Bytes of a name at most: the engine's limit.
 pub(super) const NAME_BYTES: usize = 512;
@@ -45,8 +44,10 @@ pub(super) struct Entry {
     pub(super) max_queue: MaxQueue,
     /// It has settings of its own, or was asked for by an administrator: it stays.
     pub(super) is_kept: bool,
-    /// When more sleepers may have to be woken.
-    pub(super) rewake_at: Option<Instant>,
+    /// There is a timer that looks whether more sleepers have to be woken.
+    pub(super) has_rewake: bool,
+    /// When jobs began to be queued, or more sleepers were woken for them.
+    pub(super) waits_since: Ticks,
     pub(super) rules: Rules,
     pub(super) done: u64,
     pub(super) failed: u64,
@@ -126,7 +127,8 @@ impl Entry {
             is_limited: false,
             max_queue: rules.max_queue,
             is_kept: false,
-            rewake_at: None,
+            has_rewake: false,
+            waits_since: Ticks::NONE,
             rules,
             done: 0,
             failed: 0,
@@ -154,6 +156,18 @@ impl Entry {
     /// Nobody would miss it.
     fn is_idle(&self) -> bool {
         matches!(self.target, Target::Remote(_)) && !self.is_kept && self.workers == 0 && self.total() == 0
+    }
+
+    pub(super) fn has_queued(&self) -> bool {
+        self.queued != [0; 3]
+    }
+
+    /// A job has come into the queue.
+    pub(super) fn add_queued(&mut self, priority: Priority, now: Ticks) {
+        if !self.has_queued() {
+            self.waits_since = now;
+        }
+        self.queued[index(priority)] += 1;
     }
 
     /// More tombstones than jobs.

@@ -192,8 +192,9 @@ impl Builder {
         self
     }
 
-    /// How many sleeping workers are woken for a job: 0 none, `usize::MAX` all. And after which time as many more, while it is
-    /// queued. Default: 1, and none more; one that is woken and takes nothing, or vanishes, passes the wake-up on.
+    /// How many sleeping workers are woken for a job: 0 none, `usize::MAX` all. And after which time as many more, while jobs are
+    /// queued, and so on; `None`: none. Default: 1, and one more each second, for one that is woken may hang, or its machine be
+    /// gone. One that takes nothing, or whose connection ends, passes the wake-up on at once.
     pub fn wakeups(mut self, workers: usize, more_after: impl Into<Option<Duration>>) -> Self {
         self.settings.rules.wakeups = workers;
         self.settings.rules.wakeup_delay = more_after.into();

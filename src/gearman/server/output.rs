@@ -94,7 +94,8 @@ impl Outbox {
     fn make_room(&mut self, conns: &mut Conns, to: ConnKey, length: usize) -> bool {
         let unread = conns.iter().filter(|(_, conn)| conn.unsent > 0);
         // A little may have been sent, which is not known yet.
-        let merit = |conn: &Conn| Reverse((conn.unsent > UNTOLD, conn.read_at.seconds_until(self.clock), conn.unsent));
+        let merit =
+            |conn: &Conn| Reverse((conn.unsent > UNTOLD, conn.read_at.time_until(self.clock).as_secs(), conn.unsent));
         let mut unread: Vec<_> = unread.map(|(key, conn)| (merit(conn), key)).collect();
         unread.sort_unstable();
         for (_, key) in unread {

@@ -38,7 +38,7 @@ impl FunctionSettings {
         self
     }
 
-    /// After which time as many more are woken while a job is queued; `None`: none.
+    /// After which time as many more are woken while jobs are queued, and so on; `None`: none. Default: a second.
     pub fn wakeup_delay(mut self, more_after: impl Into<Option<Duration>>) -> Self {
         self.wakeup_delay = Some(more_after.into());
         self
@@ -130,7 +130,7 @@ impl Default for Rules {
     fn default() -> Self {
         Rules {
             wakeups: 1,
-            wakeup_delay: None,
+            wakeup_delay: Some(Duration::from_secs(1)),
             max_queue: MaxQueue::All(None),
             overflow: Overflow::Reject,
             job_retries: None,
@@ -215,6 +215,11 @@ impl Table {
         {
             function.set_wakeups(rules.wakeups);
         }
+        if old.wakeup_delay != rules.wakeup_delay {
+            // A timer that there is looks at the new setting when it is due.
+            self.rewake_later(key);
+        }
+        let entry = &mut self.functions[key];
         if old.max_queue != rules.max_queue {
             self.set_max_queue(key, rules.max_queue);
         } else if old.overflow != rules.overflow {

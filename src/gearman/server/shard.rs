@@ -251,8 +251,9 @@ impl Shard {
     fn accept(&mut self, i: usize) {
         let Some(Door { listener, is_admin, tls, .. }) = self.doors.get_mut(i) else { return };
         let is_admin = *is_admin;
+        let write_stall = self.hub.with(self.index, |table| table.settings.write_stall);
         for _ in 0..self.accept_batch {
-            match listener.accept() {
+            match listener.accept(write_stall) {
                 Ok((socket, peer, ip)) => {
                     let shard = self.next_shard % self.hub.shards();
                     self.next_shard += 1;

@@ -13,6 +13,8 @@ use std::time::Duration;
 /// A peer that has been silent for a minute is asked whether it is there; after four times, 15 s apart, it is not.
 const KEEPALIVE: TcpKeepalive =
     TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(15)).with_retries(4);
+/// How long what was sent may stay unanswered: as long as that takes.
+const UNANSWERED: Duration = Duration::from_secs(120);
 
 /// A connected socket.
 pub(super) enum Socket {
@@ -95,7 +97,7 @@ impl Listener {
     }
 
     /// The next connection, and where it comes from.
-    pub(super) fn accept(&mut self) -> io::Result<(Socket, String, Option<IpAddr>)> {
+    pub(super) fn accept(&mut self, write_stall: Duration) -> io::Result<(Socket, String, Option<IpAddr>)> {
         retry(|| match self {
             Listener::Tcp(listener) => {
                 let (socket, peer) = listener.accept()?;
@@ -103,6 +105,8 @@ impl Listener {
                 let _ = socket.set_nodelay(true);
                 // A worker whose machine is gone says nothing: its jobs go to others when it does not answer.
                 let _ = SockRef::from(&socket).set_tcp_keepalive(&KEEPALIVE);
+                // While something is on its way to it there are no probes; without this it would be a quarter of an hour.
+                let _ = SockRef::from(&socket).set_tcp_user_timeout(Some(UNANSWERED.max(write_stall)));
                 Ok((Socket::Tcp(socket), peer.to_string(), Some(peer.ip().to_canonical())))
             }
             Listener::Unix(listener) => {
@@ -130,10 +134,17 @@ mod tests {
     fn gs_12_small_packets_are_sent_at_once_and_dead_peers_are_found() {
         let mut listener = Listener::Tcp(TcpListener::bind("127.0.0.1:0".parse().unwrap()).unwrap());
         let Listener::Tcp(tcp) = &listener else { unreachable!() };
-        let _client = std::net::TcpStream::connect(tcp.local_addr().unwrap()).unwrap();
-        let (socket, ..) = listener.accept().unwrap();
+        let address = tcp.local_addr().unwrap();
+        let _client = std::net::TcpStream::connect(address).unwrap();
+        let (socket, ..) = listener.accept(Duration::from_secs(60)).unwrap();
         let Socket::Tcp(socket) = socket else { unreachable!() };
         assert!(socket.nodelay().unwrap());
         assert!(SockRef::from(&socket).keepalive().unwrap());
+        assert_eq!(SockRef::from(&socket).tcp_user_timeout().unwrap(), Some(UNANSWERED));
+        // A peer that reads nothing may do so for as long as is said.
+        let _client = std::net::TcpStream::connect(address).unwrap();
+        let (socket, ..) = listener.accept(Duration::from_secs(1000)).unwrap();
+        let Socket::Tcp(socket) = socket else { unreachable!() };
+        assert_eq!(SockRef::from(&socket).tcp_user_timeout().unwrap(), Some(Duration::from_secs(1000)));
     }
 }

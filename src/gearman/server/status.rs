@@ -334,6 +334,7 @@ impl Table {
             (Target::Local(local), true) => local.pause(),
             (Target::Local(local), false) => local.resume(),
         }
+        self.rewake_later(key);
     }
 
     pub(super) fn cancel_job(&mut self, handle: &[u8]) -> bool {

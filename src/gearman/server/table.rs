@@ -170,7 +170,7 @@ impl Table {
                     }
                 }
                 job.state = State::Queued;
-                entry.queued[index(job.priority)] += 1;
+                entry.add_queued(job.priority, self.clock);
                 let function = job.function;
                 self.rewake_later(function);
                 Ok(())
@@ -262,10 +262,12 @@ impl Table {
             return;
         }
         job.state = State::Queued;
-        entry.queued[index(job.priority)] += 1;
+        entry.add_queued(job.priority, self.clock);
         entry.requeued += 1;
+        let function = job.function;
         self.counters.requeued += 1;
         run.pulled.put_back();
+        self.rewake_later(function);
     }
 
     /// A job in a worker's hands ends.
@@ -364,11 +366,12 @@ impl Table {
         }
     }
 
-    /// Takes all tombstones out of a function's queue. What is left keeps its order.
+    /// Takes all tombstones out of a function's queue. What is left keeps its order; where the engine limits the queue it has
+    /// handles from now on, so that each job makes room by itself.
     fn purge(&mut self, function: FunctionKey) {
         let entry = &self.functions[function];
         let Target::Remote(queue) = &entry.target else { return };
-        let (queue, wakeups) = (queue.clone(), entry.rules.wakeups);
+        let (queue, is_limited, wakeups) = (queue.clone(), entry.is_limited, entry.rules.wakeups);
         // What is paused cannot be pulled; nobody is to be woken for that.
         let is_paused = queue.is_paused();
         if is_paused {
@@ -389,8 +392,13 @@ impl Table {
             ticket.spend();
             completer.complete(());
         }
-        // To the front, the last one first.
-        left.into_iter().rev().for_each(crate::Pulled::put_back);
+        self.effort += left.len() / 8;
+        if is_limited {
+            self.enter_again(&queue, left);
+        } else {
+            // To the front, the last one first.
+            left.into_iter().rev().for_each(crate::Pulled::put_back);
+        }
         if is_paused {
             queue.pause();
             queue.set_wakeups(wakeups);
@@ -404,6 +412,19 @@ impl Table {
                     self.clear(job)
                 }
                 notice => self.notices.push(notice),
+            }
+        }
+    }
+
+    /// Queues jobs that were taken out of a function with limits, each with a handle.
+    fn enter_again(&mut self, queue: &crate::Function<Ticket, ()>, left: Vec<crate::Pulled<Ticket, ()>>) {
+        for pulled in left {
+            let (ticket, completer) = pulled.take();
+            completer.complete(());
+            let job = &mut self.jobs[ticket.job()];
+            // Without a handle it is dropped, and tells.
+            if let Ok(handle) = queue.job(ticket).priority(job.priority).beyond_limits().submit() {
+                job.extra().handle = Some(handle);
             }
         }
     }
@@ -453,8 +474,11 @@ impl Table {
             Some(State::Buried) => self.clear(key),
             Some(State::Queued) => {
                 self.functions[self.jobs[key].function].evicted += 1;
+                // Its ticket is gone already: it leaves no tombstone.
+                let job = &mut self.jobs[key];
+                self.functions[job.function].queued[index(job.priority)] -= 1;
+                job.state = State::Buried;
                 self.end(key, End::Fail);
-                self.clear(key);
             }
             _ => {}
         }

@@ -57,9 +57,8 @@ impl Ticks {
         Ticks((now.saturating_duration_since(start).as_micros() / TICK.as_micros()) as u32)
     }
 
-    /// Whole seconds.
-    pub(super) fn seconds_until(self, later: Ticks) -> u32 {
-        (self.until(later) as u128 * TICK.as_micros() / 1_000_000) as u32
+    pub(super) fn time_until(self, later: Ticks) -> Duration {
+        TICK * self.until(later)
     }
 
     fn until(self, later: Ticks) -> u32 {

@@ -2,7 +2,6 @@
 //! exact counts, order within a priority, and no sleeper that could take a job while nobody is on the way to it.
 
 use super::Table;
-use crate::Engine;
 use crate::gearman::packet::{self, Frame, Kind, Limits, Magic, Message};
 use crate::gearman::server::conn::Conn;
 use crate::gearman::server::functions::Entry;
@@ -10,6 +9,8 @@ use crate::gearman::server::job::State;
 use crate::gearman::server::keys::ConnKey;
 use crate::gearman::server::notices::{HasTable, Notices};
 use crate::gearman::server::settings::Settings;
+use crate::gearman::text::MaxQueue;
+use crate::{Engine, Overflow};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -490,5 +491,64 @@ proptest! {
         let kept = run.jobs.iter().filter(|job| job.detached && job.place == Place::Queued).count();
         prop_assert_eq!(left, kept);
         prop_assert!(run.table.runs.is_empty());
+    }
+}
+
+/// What a server does for jobs that go, where a function has limits: not a look at the whole queue for each.
+mod effort {
+    use super::*;
+
+    const MOST: usize = 2000;
+
+    impl Run {
+        fn submit_many(&mut self, peer: usize, kind: Kind, jobs: usize) {
+            (0..jobs).for_each(|_| self.send(peer, kind, &[b"f", b"", b"x"]));
+        }
+
+        fn limit(&mut self, jobs: usize) {
+            let key = self.table.function(b"f").unwrap();
+            self.table.set_max_queue(key, MaxQueue::All(Some(jobs)));
+        }
+
+        fn disconnect(&mut self, peer: usize) {
+            let _has_table = HasTable::new();
+            self.table.disconnect(self.keys[peer]);
+        }
+
+        fn queued(&self) -> usize {
+            self.table.functions[self.table.names[&b"f"[..]]].queued.iter().sum()
+        }
+    }
+
+    #[test]
+    fn an_evicted_job_costs_no_look_at_the_others() {
+        let mut run = Run::new();
+        Arc::get_mut(&mut run.table.settings).unwrap().rules.overflow = Overflow::EvictNewest;
+        run.limit(MOST);
+        run.submit_many(0, Kind::SubmitJobBg, 2 * MOST);
+        assert_eq!(run.queued(), MOST);
+        assert!(run.table.effort < MOST, "{}", run.table.effort);
+        assert_eq!(run.table.jobs.iter().count(), MOST, "nothing is left of those that went");
+    }
+
+    /// They were queued before the limit was set.
+    #[test]
+    fn jobs_of_a_client_that_leaves_cost_one_look_at_the_others() {
+        let mut run = Run::new();
+        run.submit_many(0, Kind::SubmitJob, MOST);
+        run.submit_many(1, Kind::SubmitJobBg, MOST);
+        run.limit(MOST + 10);
+        run.disconnect(0);
+        assert_eq!(run.queued(), MOST);
+        assert!(run.table.effort < 2 * MOST, "{}", run.table.effort);
+        // What went takes no room, and the rest has its order and its limit.
+        run.submit_many(1, Kind::SubmitJobBg, 20);
+        assert_eq!(run.queued(), MOST + 10);
+        run.send(2, Kind::CanDo, &[b"f"]);
+        run.table.conns[run.keys[2]].out.clear();
+        (0..MOST + 20).for_each(|_| run.send(2, Kind::GrabJob, &[]));
+        let mut got = [0; 2];
+        each_packet(&run.table.conns[run.keys[2]].out, |kind, _| got[usize::from(kind == Kind::JobAssign)] += 1);
+        assert_eq!(got, [10, MOST + 10]);
     }
 }
