@@ -13,6 +13,7 @@ use layshaft::gearman::packet::Kind;
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs;
 use std::io::{BufReader, Read, Write};
+use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -269,6 +270,34 @@ fn no_server_exits_with_3() {
     let begin = format!("layshaft: no server at unix:{} (the connection failed: No such file", missing.display());
     assert!(errors.starts_with(&begin) && errors.contains("; tried once in 0."), "{errors}");
     assert_eq!(output.status.code(), Some(3));
+}
+
+#[test]
+fn another_protocol_is_named() {
+    let (folder, listener) = (here(), TcpListener::bind("127.0.0.1:0").expect("a free port"));
+    let address = listener.local_addr().expect("it is bound").to_string();
+    let mut child = start(layshaft(folder.path(), ["work", "wc", "--give-up", "0.1", "-s", &address]));
+    let (mut stream, _) = listener.accept().expect("it comes");
+    stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").expect("it reads");
+    drop((stream, listener));
+    let errors = read_to_end(child.0.stderr.take().expect("piped"));
+    assert!(errors.starts_with(&format!("layshaft: no server at {address} (")), "{errors}");
+    assert!(errors.contains("the peer speaks HTTP, not Gearman"), "{errors}");
+    assert_eq!(exit_code(&mut child), Some(3));
+}
+
+#[test]
+fn settings_reach_the_server() {
+    let (folder, fake) = (here(), Fake::new());
+    let args =
+        ["f", "--timeout", "2.5", "--timeout-unit", "s", "--max-packet", "1KiB", "--", "head", "-c2000", "/dev/zero"];
+    let child = start(work(folder.path(), &fake, &args));
+    let mut peer = fake.accept();
+    assert_eq!(peer.expect(Kind::CanDoTimeout), [b"f", b"3"]);
+    let why = "the result has 2000 bytes, and a packet holds 1018 of it at most".to_owned();
+    assert_eq!(answer(&mut peer, "f", b""), (Kind::WorkFail, why));
+    drop(peer);
+    terminate(child);
 }
 
 #[test]
