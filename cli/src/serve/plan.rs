@@ -198,6 +198,7 @@ impl Plan {
             ("accept", a.accept != b.accept),
             ("metrics", a.metrics != b.metrics),
             ("function", a.function != b.function),
+            ("busy_poll", a.busy_poll != b.busy_poll),
             ("threads", a.threads != b.threads),
             ("handle_host", a.handle_host != b.handle_host),
             ("file_descriptors", a.file_descriptors != b.file_descriptors),
