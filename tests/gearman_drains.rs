@@ -32,9 +32,11 @@ fn drain((server, told): &(Server, Receiver<()>)) {
     told.recv_timeout(PATIENCE).expect("a drain");
 }
 
+type Bytes = Vec<u8>;
+
 /// A function of the server's process whose jobs tell of their start, and go on when they are told to: `progress`, and then
 /// what was submitted as their result.
-fn held_back(engine: &Engine) -> (layshaft::Function<Vec<u8>, Vec<u8>>, Receiver<()>, Sender<()>) {
+fn held_back(engine: &Engine) -> (layshaft::Function<Bytes, Bytes>, Receiver<()>, Sender<()>) {
     let (started, starts) = mpsc::channel();
     let (go, goes) = mpsc::channel();
     let goes = std::sync::Mutex::new(goes);

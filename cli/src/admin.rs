@@ -14,7 +14,7 @@ use table::{Columns, Table, cell};
 /// Runs the command; its exit code.
 pub(crate) fn run(options: &Admin) -> u8 {
     let command = options.words.join(" ");
-    let builder = remote::builder(&options.servers.list, &options.servers.tls)
+    let builder = remote::builder(&options.servers.list(), &options.servers.tls)
         .command_timeout(options.timeout)
         .connect_timeout(options.timeout);
     let client = match builder.start() {

@@ -51,6 +51,9 @@ pub(crate) struct Config {
 #[derive(Debug, Subcommand)]
 pub(crate) enum ConfigWhat {
     /// Say what is wrong with a file of `serve`, or that nothing is
+    ///
+    /// It is looked at as `serve --config FILE` does, with what the environment sets: addresses, certificates and all, but nothing is
+    /// listened on.
     Check {
         /// The file
         file: std::path::PathBuf,

@@ -1,10 +1,12 @@
 //! The configuration file: TOML, in which every key has to be known; and `layshaft config`.
 
 use crate::args::serve::{JobOptions, ServerOptions};
-use crate::args::{Config as Asked, ConfigWhat};
+use crate::args::{Args, Command, Config as Asked, ConfigWhat};
 use crate::{EXIT_USAGE, complain};
+use clap::Parser;
 use serde::Deserialize;
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::ops::Range;
@@ -97,8 +99,8 @@ fn plain(message: &str) -> String {
 /// Runs the command `config`; its exit code.
 pub(crate) fn run(options: &Asked) -> u8 {
     let ConfigWhat::Check { file } = &options.what;
-    match Config::read(file, file) {
-        Ok(_) => {
+    match check(file) {
+        Ok(()) => {
             // Who does not listen has the exit code.
             let _ = writeln!(io::stdout(), "{}: nothing is wrong", crate::name::spelled(file.as_os_str()));
             0
@@ -107,6 +109,15 @@ pub(crate) fn run(options: &Asked) -> u8 {
             complain(io::stderr(), message);
             EXIT_USAGE
         }
+    }
+}
+
+/// Looks at a file as `serve --config` does, with what the environment says.
+fn check(file: &Path) -> Result<(), String> {
+    let words = [OsStr::new("layshaft"), OsStr::new("serve"), OsStr::new("--config"), file.as_os_str()];
+    match Args::try_parse_from(words).map_err(|error| error.to_string())?.command {
+        Command::Serve(options) => crate::serve::check(&options),
+        _ => Ok(()),
     }
 }
 

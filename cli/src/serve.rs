@@ -14,6 +14,7 @@ use crate::builtin::Builtin;
 use crate::{EXIT_JOB_FAILED, EXIT_USAGE, complain};
 use layshaft::Engine;
 use layshaft::gearman::{Answer, Server, ServerBuilder};
+use listen::{Bound, Wanted};
 use log::{Log, Scribe};
 use pidfile::PidFile;
 use plan::Plan;
@@ -51,11 +52,11 @@ fn serve(options: &Serve) -> Result<u8, String> {
     // Before anybody is told that the server is there.
     let signals = Signals::new()?;
     let scribe = Arc::new(Scribe::default());
-    let (server, engine) = start(&plan, &scribe)?;
+    let Started { server, engine, bound } = start(&plan, &scribe)?;
     if let Some(pidfile) = &mut pidfile {
         pidfile.write()?;
     }
-    let control = Control { options: options.clone(), base, plan, engine, server: Arc::clone(&server), log };
+    let control = Control { options: options.clone(), base, plan, engine, server: Arc::clone(&server), bound, log };
     let forced = signals.obey(control)?;
     for address in server.addresses() {
         info!("listening on {address}");
@@ -70,13 +71,29 @@ fn serve(options: &Serve) -> Result<u8, String> {
     Ok(forced.exit_code().unwrap_or(if was_cut_short { EXIT_JOB_FAILED } else { 0 }))
 }
 
+/// Says what is wrong with settings, as far as that can be known before anything is listened on.
+///
+/// # Errors
+/// What is wrong.
+pub(crate) fn check(options: &Serve) -> Result<(), String> {
+    let plan = Plan::new(options, &daemon::folder()?)?;
+    Wanted::new(&plan, false).map(drop)
+}
+
+/// All that runs.
+struct Started {
+    server: Arc<Server>,
+    engine: Engine,
+    bound: Bound,
+}
+
 /// Starts all that listens.
-fn start(plan: &Plan, scribe: &Arc<Scribe>) -> Result<(Arc<Server>, Engine), String> {
-    let listeners = listen::bind(plan)?;
-    let metrics = match &plan.server.metrics {
-        Some(place) => listen::bind_metrics(plan, place)?,
-        None => Vec::new(),
-    };
+fn start(plan: &Plan, scribe: &Arc<Scribe>) -> Result<Started, String> {
+    let given = listen::given()?;
+    let (listeners, metrics) = Wanted::new(plan, !given.is_empty())?.bind(given)?;
+    let bound = Bound::of(plan, &listeners, &metrics)?;
+    // Nor may anybody come to those that were given.
+    bound.check(plan)?;
     let functions = plan.server.function.as_deref().unwrap_or_default();
     // Without functions there is nothing for workers to do.
     let engine = if functions.is_empty() { Engine::builder().workers(1).start() } else { Engine::new() };
@@ -94,7 +111,7 @@ fn start(plan: &Plan, scribe: &Arc<Scribe>) -> Result<(Arc<Server>, Engine), Str
         }
         metrics::serve(listener, &server).map_err(|error| format!("cannot serve metrics: {error}"))?;
     }
-    Ok((server, engine))
+    Ok(Started { server, engine, bound })
 }
 
 /// Has the server itself do a function, as `map` does it.

@@ -39,7 +39,7 @@ pub(crate) fn run(options: &Submit) -> u8 {
             return EXIT_USAGE;
         }
     };
-    let builder = remote::builder(&options.servers.list, &options.servers.tls)
+    let builder = remote::builder(&options.servers.list(), &options.servers.tls)
         .namespace(options.namespace.as_deref().unwrap_or_default());
     let client = match builder.start() {
         Ok(client) => client,

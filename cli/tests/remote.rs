@@ -77,6 +77,23 @@ fn payloads_come_from_files_and_servers_from_the_environment() {
     server.join();
 }
 
+/// Of a list that names nothing, as of one that is not there.
+#[test]
+fn an_empty_list_in_the_environment_is_none() {
+    let run_with = |args: &[&str], list: &str| {
+        let mut command = command(args);
+        command.env("GEARMAN_SERVERS", list);
+        outcome(&run(command))
+    };
+    // Whether somebody serves at the default is not known: it is asked, or it is told that nobody is there.
+    for args in [&["admin", "version"][..], &["submit", "--timeout", "1ms", "f"]] {
+        let (_, errors, code) = run_with(args, "");
+        assert_ne!(code, Some(2), "{errors}");
+        let (_, errors, code) = run_with(args, "a:b");
+        assert!(errors.contains("\"a:b\" is no address") && code == Some(2), "{errors}");
+    }
+}
+
 #[test]
 fn a_background_job_is_named_and_a_missing_worker_told() {
     let server = Fake::once(|peer| {
@@ -174,6 +191,9 @@ fn tables_are_for_people_or_programs() {
         ("version", "OK 1.1.20\r\n"),
         ("maxqueue f 3", "OK\r\n"),
         ("foo", "ERR UNKNOWN_COMMAND Unknown+server+command\r\n"),
+        ("maxqueue f -1", "OK\r\n"),
+        ("pause -x", "OK\r\n"),
+        ("status", "f\t1\t0\t0\n.\n"),
     ]);
     let second = text_server(&[("status", "resize\t1\t0\t0\n.\n")]);
     let want =
@@ -197,6 +217,14 @@ fn tables_are_for_people_or_programs() {
     let (_, errors, code) = admin(&["-S", &first.address, "foo"]);
     assert!(errors.ends_with("refused: Unknown server command (UNKNOWN_COMMAND)\n"), "{errors}");
     assert_eq!(code, Some(5));
+    // Options may come behind the command; none of them is a part of it.
+    let server = ["--server", &first.address];
+    assert_eq!(admin(&[&["maxqueue", "f", "-1"], &server[..]].concat()).0, "ok\n");
+    assert_eq!(admin(&[&["pause"], &server[..], &["--", "-x"]].concat()).0, "ok\n");
+    let (json, _, code) = admin(&[&["status", "--json"], &server[..]].concat());
+    assert!(json.starts_with("{\"rows\":[{\"function\":\"f\"") && code == Some(0), "{json}");
+    let (_, errors, code) = admin(&[&["status", "--jsn"], &server[..]].concat());
+    assert!(errors.contains("'--jsn'") && code == Some(2), "{errors}");
     first.join();
     second.join();
 }

@@ -92,6 +92,34 @@ fn gs_02_what_is_wrong_with_a_file_is_told_with_its_place() {
 }
 
 #[test]
+fn a_file_is_checked_as_it_is_served() {
+    let folder = here();
+    write(folder.path(), "no.pem", "nothing");
+    for (text, want) in [
+        ("listen = [\"0.0.0.0:0\"]", "0.0.0.0:0 can be reached from other machines"),
+        ("tls_listen = [\"127.0.0.1:0\"]", "TLS needs a certificate and its key"),
+        ("tls_listen = [\"unix:s\"]", "a Unix socket needs no TLS"),
+        ("metrics = \"127.0.0.1\"", "--metrics wants an address with a port"),
+        ("listen = [\"127.0.0.1:0\"]\nmetrics = \"0.0.0.0:0\"", "0.0.0.0:0 can be reached from other machines"),
+        ("tls_listen = [\"127.0.0.1:0\"]\ntls_cert = \"no.pem\"\ntls_key = \"no.pem\"", "no.pem"),
+        ("tls_listen = [\"127.0.0.1:0\"]\ntls_cert = \"none\"\ntls_key = \"none\"", "none"),
+        ("listen = [\"host.invalid:1\"]", "cannot listen on host.invalid: "),
+    ] {
+        write(folder.path(), "f.toml", format!("[server]\n{text}\n"));
+        let output = run(layshaft(folder.path(), ["config", "check", "f.toml"]));
+        let errors = common::text(&output.stderr);
+        assert!(errors.contains(want), "{text}: {errors}");
+        assert_eq!(output.status.code(), Some(2), "{text}");
+        assert_eq!(refused(folder.path(), &["--config", "f.toml"]), errors, "{text}");
+    }
+    // An address in use is right in the file all the same.
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+    write(folder.path(), "f.toml", format!("[server]\nlisten = [\"{}\"]\n", taken.local_addr().expect("bound")));
+    let output = run(layshaft(folder.path(), ["config", "check", "f.toml"]));
+    assert_eq!((text(&output.stderr).as_str(), output.status.code()), ("", Some(0)));
+}
+
+#[test]
 fn the_file_in_the_readme_is_right() {
     let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md")).expect("it is there");
     let block = readme.split("```toml\n[server]").nth(1).and_then(|rest| rest.split("```").next()).expect("a file");
@@ -461,7 +489,7 @@ fn metrics_are_told_over_http() {
         "layshaft_submits_total 3",
         "layshaft_jobs_evicted_total{function=\"f\"} 0",
         "layshaft_connections_not_allowed_total 0",
-        "layshaft_connections_too_slow_total 0",
+        "layshaft_slow_readers_total 0",
         "layshaft_tls_failed_total 0",
         "layshaft_tls_missing_total 0",
     ] {

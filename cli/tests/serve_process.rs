@@ -310,13 +310,47 @@ fn hup_reads_the_file_again_and_opens_the_log_again() {
     assert!(log.contains("DEBUG connected"), "{log}");
 
     // Some things are for the next start.
-    write(folder.path(), "f.toml", "[server]\nlog_file = \"log\"\nthreads = 3\n[function.f]\nmax_queue = 3\n");
+    write(
+        folder.path(),
+        "f.toml",
+        "[server]\nlog_file = \"log\"\nthreads = 3\nbusy_poll = 0\n[function.f]\nmax_queue = 3\n",
+    );
     reload(&child);
     takes(true);
     let log = fs::read_to_string(path("log")).expect("a log");
-    assert!(log.contains("WARN threads has changed, which takes effect at the next start"), "{log}");
+    for name in ["threads", "busy_poll"] {
+        assert!(log.contains(&format!("WARN {name} has changed, which takes effect at the next start")), "{log}");
+    }
     send(child.0.id(), Signal::TERM);
     assert_eq!(common::exit_code(&mut child), Some(0));
+}
+
+#[test]
+fn hup_does_not_let_everybody_in() {
+    let folder = here();
+    let file = |guard: &str, most: usize| {
+        let text = format!("[server]\nlisten = [\"0.0.0.0:0\"]\n{guard}\n[function.f]\nmax_queue = {most}\n");
+        write(folder.path(), "f.toml", text);
+    };
+    file("allow = [\"127.0.0.0/8\"]", 1);
+    let mut server = listening(layshaft(folder.path(), ["serve", "--config", "f.toml"]));
+    let mut peer = Peer::at((std::net::Ipv4Addr::LOCALHOST, server.address.port()).into());
+    let mut takes = |want: bool| {
+        peer.send(Kind::SubmitJobBg, &[b"f", b"", b"x"]);
+        peer.expect(if want { Kind::JobCreated } else { Kind::Error });
+    };
+    takes(true);
+    // Without a list anybody may come, which nobody asked for.
+    file("", 2);
+    server.signal(Signal::HUP);
+    let line = server.line_with("nothing is changed: ");
+    assert!(line.contains(&format!("{} can be reached from other machines", server.address)), "{line}");
+    takes(false);
+    file("insecure = true", 2);
+    server.signal(Signal::HUP);
+    server.line_with("as in their files");
+    takes(true);
+    server.terminate();
 }
 
 #[test]

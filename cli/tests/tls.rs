@@ -19,6 +19,8 @@ use tempfile::TempDir;
 struct Serving {
     child: Child,
     address: String,
+    /// What it says when it listens.
+    lines: std::sync::mpsc::Receiver<String>,
 }
 
 impl Drop for Serving {
@@ -51,9 +53,10 @@ fn serve(folder: &Path, args: &str) -> Serving {
     let mut child = command.args(args.split_whitespace()).stderr(Stdio::piped()).spawn().unwrap();
     let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
     let address = log.find_map(|line| Some(line.unwrap().split_once("listening on ")?.1.trim().to_owned()));
-    // Read to its end, so that the server can go on writing.
-    std::thread::spawn(move || log.for_each(drop));
-    Serving { child, address: address.expect("it listens") }
+    // Read to its end, so that the server can go on writing; whoever wants no lines has none.
+    let (tell, lines) = std::sync::mpsc::channel();
+    std::thread::spawn(move || log.for_each(|line| _ = tell.send(line.unwrap_or_default())));
+    Serving { child, address: address.expect("it listens"), lines }
 }
 
 /// Runs a command with what the client's side needs: exit code, output and errors.
@@ -146,4 +149,30 @@ fn certificates_are_read_again_on_hup() {
     let (code, _, why) = submit("ca.pem", "old");
     assert!(code == Some(3) && why.contains("certificate"), "{code:?} {why}");
     server.terminate();
+}
+
+#[test]
+fn hup_changes_all_or_nothing() {
+    let folder = certificates();
+    let folder = folder.path();
+    let file = |more: &str| {
+        let text = format!("[server]\ntls_cert = \"server.pem\"\ntls_key = \"server.key\"\n{more}\n");
+        fs::write(folder.join("f.toml"), text).unwrap();
+    };
+    file("");
+    let server = serve(folder, "--tls-listen 127.0.0.1:0 --function crc32 --config f.toml");
+    let hup = |want: &str| {
+        let pid = rustix::process::Pid::from_child(&server.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::HUP).unwrap();
+        while !server.lines.recv_timeout(common::PATIENCE).unwrap().contains(want) {}
+    };
+    let submit = |name: &str| run(folder, &server, "submit crc32 abc", &format!("--tls-ca ca.pem --tls-name {name}")).0;
+    fs::copy(folder.join("me.pem"), folder.join("server.pem")).unwrap();
+    fs::copy(folder.join("me.key"), folder.join("server.key")).unwrap();
+    file("log_file = \"no such folder/log\"");
+    hup("nothing is changed: cannot write the log");
+    assert_eq!([submit("jobs.example"), submit("me")], [0, 3]);
+    file("");
+    hup("as in their files");
+    assert_eq!([submit("jobs.example"), submit("me")], [3, 0]);
 }

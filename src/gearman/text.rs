@@ -80,7 +80,7 @@ pub enum TextError {
     UnknownCommand(String),
     /// Something is missing.
     Incomplete(&'static str),
-    /// An argument makes no sense.
+    /// An argument makes no sense, or is one too many.
     BadArgument(String),
 }
 
@@ -122,7 +122,7 @@ pub fn parse(line: &[u8]) -> Result<Command, TextError> {
     let rest: Vec<&[u8]> = words.collect();
     let name = |at: usize, usage| rest.get(at).map(|word| unescape(word)).ok_or(TextError::Incomplete(usage));
     let keyword = || rest.first().map(|word| word.to_ascii_lowercase()).unwrap_or_default();
-    Ok(match first.as_slice() {
+    let command = match first.as_slice() {
         b"status" => Command::Status,
         b"prioritystatus" => Command::PriorityStatus,
         b"workers" => Command::Workers,
@@ -149,7 +149,24 @@ pub fn parse(line: &[u8]) -> Result<Command, TextError> {
             Command::ShowUniqueJobs
         }
         other => return Err(TextError::UnknownCommand(shown(other))),
-    })
+    };
+    // Left out, one would be obeyed that was meant otherwise.
+    match rest.get(arguments(&command)) {
+        Some(surplus) => Err(TextError::BadArgument(shown(surplus))),
+        None => Ok(command),
+    }
+}
+
+/// Words that belong to a command, behind its first.
+fn arguments(command: &Command) -> usize {
+    match command {
+        Command::Gladiator { all: true } | Command::Shutdown { graceful: true } | Command::ShowJobs => 1,
+        Command::Pause(_) | Command::Resume(_) | Command::Explain(_) => 1,
+        Command::CancelJob(_) | Command::CreateFunction(_) | Command::DropFunction(_) | Command::ShowUniqueJobs => 2,
+        // It has looked at them all.
+        Command::MaxQueue { .. } => usize::MAX,
+        _ => 0,
+    }
 }
 
 /// `maxqueue FUNCTION [MOST | HIGH NORMAL LOW]`; negative, 0 and absent are no limit.
@@ -282,6 +299,37 @@ mod tests {
         );
         assert_eq!(line(b"shutdown now"), "ERR UNKNOWN_ARGS Unknown+arguments+to+server+command:+now\r\n");
         assert_eq!(line(b"maxqueue f x"), "ERR UNKNOWN_ARGS Unknown+arguments+to+server+command:+x\r\n");
+    }
+
+    #[test]
+    fn a_word_too_many_is_no_part_of_a_command() {
+        for line in [
+            "status -a",
+            "prioritystatus x",
+            "workers x",
+            "clients x",
+            "jobs x",
+            "gladiator x",
+            "gladiator all x",
+            "getpid x",
+            "verbose x",
+            "version x",
+            "pause f x",
+            "resume f x",
+            "explain f x",
+            "shutdown graceful x",
+            "cancel job H:a:1 x",
+            "create function a b",
+            "drop function a b",
+            "show jobs x",
+            "show unique jobs x",
+            "maxqueue f 1 2",
+        ] {
+            let error = parse(line.as_bytes()).unwrap_err();
+            assert_eq!(error.code(), "UNKNOWN_ARGS", "{line}");
+        }
+        assert_eq!(parse(b"status --json"), Err(TextError::BadArgument("--json".to_owned())));
+        assert_eq!(parse(b"gladiator ALL"), Ok(Command::Gladiator { all: true }));
     }
 
     #[test]

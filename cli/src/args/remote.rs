@@ -2,25 +2,39 @@
 
 use super::tls::Tls;
 use crate::remote::time::{self, When};
+use std::env;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
+/// Where the servers are, unless it is said.
+const HERE: &str = "127.0.0.1:4730";
+/// The environment's list of servers.
+const SERVERS: &str = "GEARMAN_SERVERS";
+
 /// Which servers.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Servers {
-    /// Gearman servers, with commas between them: HOST[:PORT], [::1]:PORT or unix:PATH
-    #[arg(
-        long = "server",
-        short = 'S',
-        value_name = "LIST",
-        env = "GEARMAN_SERVERS",
-        default_value = "127.0.0.1:4730"
-    )]
-    pub(crate) list: String,
+    /// Gearman servers, with commas between them: HOST[:PORT], [::1]:PORT or unix:PATH [default: $GEARMAN_SERVERS, or
+    /// 127.0.0.1:4730]
+    #[arg(long = "server", short = 'S', value_name = "LIST")]
+    list: Option<String>,
 
     #[command(flatten)]
     pub(crate) tls: Tls,
+}
+
+impl Servers {
+    /// What is said here goes before what the environment says.
+    pub(crate) fn list(&self) -> String {
+        self.list.clone().unwrap_or_else(servers)
+    }
+}
+
+/// The servers of the environment; where it names none, that of this machine.
+pub(super) fn servers() -> String {
+    let list = env::var_os(SERVERS).filter(|list| !list.is_empty());
+    list.map_or_else(|| HERE.to_owned(), |list| list.to_string_lossy().into_owned())
 }
 
 /// Submit one job to Gearman servers, and print its result
@@ -130,13 +144,13 @@ impl Explain {
 /// NORMAL LOW], cancel job NAME, create function NAME, drop function NAME, pause FUNCTION, resume FUNCTION, explain NAME,
 /// getpid, verbose, version, shutdown [graceful]. Not every server knows all of them; what it does not know it refuses.
 ///
-/// With several servers each line begins with the server's address.
+/// With several servers each line begins with the server's address. A name that begins with `-` comes behind `--`.
 ///
 /// Exit codes: 0 all servers have answered, 2 usage, 3 one cannot be reached, 4 one does not answer, 5 one refused.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Admin {
     /// The command
-    #[arg(required = true, value_name = "COMMAND", trailing_var_arg = true)]
+    #[arg(required = true, value_name = "COMMAND", allow_negative_numbers = true)]
     pub(crate) words: Vec<String>,
 
     #[command(flatten)]

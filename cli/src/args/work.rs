@@ -12,10 +12,6 @@ use std::env;
 use std::ffi::{OsStr, OsString};
 use std::time::Duration;
 
-/// Where the servers are, unless it is said.
-const HERE: &str = "127.0.0.1:4730";
-/// The environment's list of servers.
-const SERVERS: &str = "GEARMAN_SERVERS";
 /// Set to 1 by a server that starts its workers itself and is connected already.
 pub(crate) const STDIO: &str = "GEARMAN_WORKER_USE_STDIO";
 
@@ -134,7 +130,7 @@ impl Work {
     pub(crate) fn from(&self) -> Result<From, Error> {
         let list = match self.server.as_slice() {
             [] if env::var_os(STDIO).is_some_and(|value| value == "1") => return Ok(From::Stdio),
-            [] => env::var(SERVERS).ok().filter(|list| !list.is_empty()).unwrap_or_else(|| HERE.to_owned()),
+            [] => super::remote::servers(),
             lists => lists.join(","),
         };
         let servers = Address::list(&list).map_err(|error| usage(ErrorKind::ValueValidation, &error.to_string()))?;

@@ -4,41 +4,115 @@ use super::plan::{Door, Plan};
 use super::units::Place;
 use layshaft::gearman::{ExposedError, ServerBuilder};
 use listenfd::ListenFd;
+use rustix::io::Errno;
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr, TcpListener, ToSocketAddrs};
 use std::os::unix::net::UnixListener;
+use std::path::PathBuf;
 
 /// All that a server is to listen on.
 pub(super) enum Listener {
     Tcp(TcpListener, Door),
     Unix(UnixListener),
     /// Bound by the server, which removes it at the end.
-    UnixPath(std::path::PathBuf),
+    UnixPath(PathBuf),
 }
 
-/// Binds what the plan says, or takes what a service manager has bound.
-///
-/// # Errors
-/// What cannot be listened on, and why.
-pub(super) fn bind(plan: &Plan) -> Result<Vec<Listener>, String> {
-    let mut listeners = given()?;
-    let places = match plan.places() {
-        Some(places) => places,
-        None if listeners.is_empty() => vec![(plan.default_place(), Door::Plain)],
-        None => Vec::new(),
-    };
-    for (place, door) in places {
-        match place {
-            Place::Unix(_) if door == Door::Tls => return Err("a Unix socket needs no TLS".to_owned()),
-            Place::Unix(path) => listeners.push(Listener::UnixPath(path)),
-            place @ Place::Tcp(..) => {
-                let sockets = bind_tcp(&place)?;
-                listeners.extend(sockets.into_iter().map(|socket| Listener::Tcp(socket, door)));
+/// What a plan says where to listen, with names looked up.
+pub(super) struct Wanted {
+    doors: Vec<(Spot, Door)>,
+    metrics: Vec<SocketAddr>,
+}
+
+enum Spot {
+    /// All addresses of a name.
+    Tcp(Vec<SocketAddr>),
+    Unix(PathBuf),
+}
+
+impl Wanted {
+    /// All that can be known to be wrong before anything is bound. Where nothing is said and sockets `are_given`, those are all.
+    ///
+    /// # Errors
+    /// What cannot be listened on, or who could come then, or what is wrong with the certificates.
+    pub(super) fn new(plan: &Plan, are_given: bool) -> Result<Wanted, String> {
+        let places = match plan.places() {
+            Some(places) => places,
+            None if are_given => Vec::new(),
+            None => vec![(plan.default_place(), Door::Plain)],
+        };
+        let mut doors = Vec::new();
+        for (place, door) in places {
+            let spot = match place {
+                Place::Unix(_) if door == Door::Tls => return Err("a Unix socket needs no TLS".to_owned()),
+                Place::Unix(path) => Spot::Unix(path),
+                place @ Place::Tcp(..) => Spot::Tcp(resolve(&place, plan.may_be_reached(door))?),
+            };
+            doors.push((spot, door));
+        }
+        if doors.iter().any(|(_, door)| *door == Door::Tls) {
+            plan.tls()?.check().map_err(|error| io::Error::from(error).to_string())?;
+        }
+        let metrics = match &plan.server.metrics {
+            Some(place) => resolve(&plan.with_metrics_port(place)?, plan.is_insecure())?,
+            None => Vec::new(),
+        };
+        Ok(Wanted { doors, metrics })
+    }
+
+    /// Binds it all, besides what is `given`; and the sockets for metrics.
+    ///
+    /// # Errors
+    /// What cannot be listened on, and why.
+    pub(super) fn bind(self, given: Vec<Listener>) -> Result<(Vec<Listener>, Vec<TcpListener>), String> {
+        let mut listeners = given;
+        for (spot, door) in self.doors {
+            match spot {
+                Spot::Unix(path) => listeners.push(Listener::UnixPath(path)),
+                Spot::Tcp(addresses) => {
+                    listeners.extend(bind_tcp(&addresses)?.into_iter().map(|socket| Listener::Tcp(socket, door)));
+                }
             }
         }
+        Ok((listeners, bind_tcp(&self.metrics)?))
     }
-    Ok(listeners)
+}
+
+/// Addresses that are listened on, and what is spoken there.
+pub(super) struct Bound {
+    doors: Vec<(SocketAddr, Door)>,
+    metrics: Vec<SocketAddr>,
+    /// Whether peers need certificates where TLS is spoken: as it was when the server started.
+    asks_for_certificates: bool,
+}
+
+impl Bound {
+    /// # Errors
+    /// When the kernel does not tell.
+    pub(super) fn of(plan: &Plan, listeners: &[Listener], metrics: &[TcpListener]) -> Result<Bound, String> {
+        let address = |socket: &TcpListener| socket.local_addr().map_err(|error| format!("cannot listen: {error}"));
+        let mut doors = Vec::new();
+        for listener in listeners {
+            if let Listener::Tcp(socket, door) = listener {
+                doors.push((address(socket)?, *door));
+            }
+        }
+        let metrics = metrics.iter().map(address).collect::<Result<_, _>>()?;
+        Ok(Bound { doors, metrics, asks_for_certificates: plan.server.tls_client_ca.is_some() })
+    }
+
+    /// Whether a plan, of the start or a later one, lets nobody in who is not meant to come.
+    ///
+    /// # Errors
+    /// An address that anybody could use.
+    pub(super) fn check(&self, plan: &Plan) -> Result<(), String> {
+        for (address, door) in &self.doors {
+            let is_guarded = *door == Door::Tls && self.asks_for_certificates;
+            check(*address, is_guarded || plan.may_be_reached(Door::Plain))?;
+        }
+        self.metrics.iter().try_for_each(|address| check(*address, plan.is_insecure()))
+    }
 }
 
 /// Hands them to a server.
@@ -58,7 +132,10 @@ pub(super) fn add(builder: ServerBuilder, listeners: Vec<Listener>, plan: &Plan)
 }
 
 /// Sockets that a service manager has bound: `LISTEN_FDS`.
-fn given() -> Result<Vec<Listener>, String> {
+///
+/// # Errors
+/// When there is one that cannot be used.
+pub(super) fn given() -> Result<Vec<Listener>, String> {
     let mut given = ListenFd::from_env();
     let mut listeners = Vec::new();
     for i in 0..given.len() {
@@ -73,32 +150,40 @@ fn given() -> Result<Vec<Listener>, String> {
     Ok(listeners)
 }
 
-/// Binds all addresses of a place.
-///
-/// # Errors
-/// What cannot be listened on, and why.
-pub(super) fn bind_tcp(place: &Place) -> Result<Vec<TcpListener>, String> {
+/// All addresses of a place.
+fn resolve(place: &Place, may_be_reached: bool) -> Result<Vec<SocketAddr>, String> {
     let Place::Tcp(host, Some(port)) = place else { return Err("an address of TCP with a port is wanted".to_owned()) };
     let resolved = (host.as_str(), *port).to_socket_addrs();
-    let addresses = resolved.map_err(|error| format!("cannot listen on {host}: {error}"))?;
-    let mut sockets = Vec::new();
-    for address in addresses {
-        sockets.push(TcpListener::bind(address).map_err(|error| told(address, &error))?);
-    }
-    Ok(sockets)
+    let addresses: Vec<_> = resolved.map_err(|error| format!("cannot listen on {host}: {error}"))?.collect();
+    addresses.iter().try_for_each(|address| check(*address, may_be_reached))?;
+    Ok(addresses)
 }
 
-/// Binds all addresses that metrics are told at, to whoever asks.
-///
-/// # Errors
-/// What cannot be listened on, and why; or is not to be.
-pub(super) fn bind_metrics(plan: &Plan, place: &Place) -> Result<Vec<TcpListener>, String> {
-    let sockets = bind_tcp(&plan.with_metrics_port(place)?)?;
-    for socket in sockets.iter().filter(|_| !plan.is_insecure()) {
-        let address = socket.local_addr().map_err(|error| format!("cannot listen: {error}"))?;
-        ExposedError::check(address).map_err(|error| advice(&error))?;
+/// Binds all addresses of a name; those that this machine does not have are left out if there are others.
+fn bind_tcp(addresses: &[SocketAddr]) -> Result<Vec<TcpListener>, String> {
+    let (mut sockets, mut missing) = (Vec::new(), None);
+    for address in addresses {
+        match TcpListener::bind(address) {
+            Ok(socket) => sockets.push(socket),
+            Err(error) if is_missing(&error) => missing = missing.or_else(|| Some(told(*address, &error))),
+            Err(error) => return Err(told(*address, &error)),
+        }
     }
-    Ok(sockets)
+    match missing {
+        Some(error) if sockets.is_empty() => Err(error),
+        _ => Ok(sockets),
+    }
+}
+
+/// Whether the machine has no such address, nor any of its kind: version 6 is often off, and `localhost` names both.
+fn is_missing(error: &io::Error) -> bool {
+    let no_such_kind = Some(Errno::AFNOSUPPORT.raw_os_error());
+    error.kind() == ErrorKind::AddrNotAvailable || error.raw_os_error() == no_such_kind
+}
+
+/// Whether other machines may reach an address, if they can.
+fn check(address: SocketAddr, may_be_reached: bool) -> Result<(), String> {
+    if may_be_reached { Ok(()) } else { ExposedError::check(address).map_err(|error| advice(&error)) }
 }
 
 /// Why a server does not start, in the words of the command line.
@@ -182,6 +267,18 @@ mod tests {
             text.ends_with(&format!(", pid {}). Stop it, or pass --listen 127.0.0.1:{next}", std::process::id())),
             "{text}"
         );
+    }
+
+    #[test]
+    fn addresses_that_the_machine_does_not_have_are_left_out() {
+        // Of a network for documents, which nobody has.
+        let [here, nowhere] = ["127.0.0.1:0", "192.0.2.1:0"].map(|address| address.parse().unwrap());
+        assert_eq!(bind_tcp(&[nowhere, here]).map(|sockets| sockets.len()), Ok(1));
+        let refused = bind_tcp(&[nowhere, nowhere]).unwrap_err();
+        assert!(refused.starts_with("cannot listen on 192.0.2.1:0: "), "{refused}");
+        // What somebody else has is wanted, and told.
+        let taken = TcpListener::bind(here).unwrap();
+        assert!(bind_tcp(&[here, taken.local_addr().unwrap()]).unwrap_err().contains("address in use"));
     }
 
     #[cfg(target_endian = "little")]

@@ -31,8 +31,7 @@ impl Log {
     /// # Errors
     /// When the file cannot be opened.
     pub(super) fn start(level: Option<Level>, format: LogFormat, file: Option<PathBuf>) -> Result<Log, String> {
-        let output = Output { file: Arc::default() };
-        output.open(file)?;
+        let output = Output { file: Arc::new(Mutex::new(open(file)?)) };
         let (filter, handle) = reload::Layer::new(filter(level));
         let lines = tracing_subscriber::fmt::layer().with_target(false).with_ansi(false).log_internal_errors(false);
         let lines = lines.with_writer(output.clone());
@@ -46,14 +45,25 @@ impl Log {
         Ok(Log { output, filter: handle })
     }
 
-    /// Opens the file again, or another one, and changes the level.
-    ///
-    /// # Errors
-    /// When the file cannot be opened: then the old one stays.
-    pub(super) fn change(&self, level: Option<Level>, file: Option<PathBuf>) -> Result<(), String> {
-        self.output.open(file)?;
-        self.filter.reload(filter(level)).map_err(|error| error.to_string())
+    /// Writes to another file, or the same opened again, and changes the level.
+    pub(super) fn change(&self, level: Option<Level>, file: Option<File>) {
+        *self.output.file.lock().unwrap_or_else(PoisonError::into_inner) = file;
+        // Fails only when there is no log any more.
+        let _ = self.filter.reload(filter(level));
     }
+}
+
+/// Opens the file of a log; `None` is standard error.
+///
+/// # Errors
+/// When it cannot be opened.
+pub(super) fn open(path: Option<PathBuf>) -> Result<Option<File>, String> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let open = |path: PathBuf| {
+        let file = File::options().append(true).create(true).mode(0o640).open(&path);
+        file.map_err(|error| format!("cannot write the log to {}: {error}", path.display()))
+    };
+    path.map(open).transpose()
 }
 
 fn filter(level: Option<Level>) -> LevelFilter {
@@ -70,19 +80,6 @@ fn filter(level: Option<Level>) -> LevelFilter {
 #[derive(Clone)]
 struct Output {
     file: Arc<Mutex<Option<File>>>,
-}
-
-impl Output {
-    fn open(&self, path: Option<PathBuf>) -> Result<(), String> {
-        use std::os::unix::fs::OpenOptionsExt;
-        let open = |path: PathBuf| {
-            let file = File::options().append(true).create(true).mode(0o640).open(&path);
-            file.map_err(|error| format!("cannot write the log to {}: {error}", path.display()))
-        };
-        let file = path.map(open).transpose()?;
-        *self.file.lock().unwrap_or_else(PoisonError::into_inner) = file;
-        Ok(())
-    }
 }
 
 impl Write for &Output {
@@ -126,7 +123,7 @@ impl Scribe {
             }
             ServerEvent::Connected { .. } if !tracing::enabled!(tracing::Level::DEBUG) => return,
             ServerEvent::Disconnected { .. } if !tracing::enabled!(tracing::Level::TRACE) => return,
-            _ if !self.may_write() => return,
+            _ if !self.may_write(Instant::now()) => return,
             _ => {}
         }
         match event {
@@ -151,8 +148,7 @@ impl Scribe {
     }
 
     /// Whether there is room for a line of a peer's in this second.
-    fn may_write(&self) -> bool {
-        let now = Instant::now();
+    fn may_write(&self, now: Instant) -> bool {
         let mut second = self.second.lock().unwrap_or_else(PoisonError::into_inner);
         match second.as_mut().filter(|(since, ..)| now.duration_since(*since) < Duration::from_secs(1)) {
             Some((_, lines, _)) if *lines < LINES => {
@@ -210,11 +206,11 @@ mod tests {
     #[test]
     fn a_flood_is_counted() {
         let scribe = Scribe::default();
-        let written = (0..3 * LINES).filter(|_| scribe.may_write()).count();
-        assert!(written < 3 * LINES as usize || written >= LINES as usize, "{written}");
-        // A second later.
-        let past = Instant::now().checked_sub(Duration::from_secs(2)).expect("the machine has run so long");
-        *scribe.second.lock().unwrap() = Some((past, LINES, 7));
-        assert!(scribe.may_write());
+        let now = Instant::now();
+        let written = |now| (0..3 * LINES).filter(|_| scribe.may_write(now)).count();
+        assert_eq!(written(now), LINES as usize);
+        assert_eq!(written(now + Duration::from_millis(999)), 0);
+        assert_eq!(scribe.second.lock().unwrap().map(|(.., left_out)| left_out), Some(5 * u64::from(LINES)));
+        assert_eq!(written(now + Duration::from_secs(1)), LINES as usize);
     }
 }

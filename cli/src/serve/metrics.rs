@@ -16,6 +16,8 @@ const MOST: usize = 8;
 const HEAD: usize = 8 << 10;
 /// How long a request, or an answer, may take.
 const DEADLINE: Duration = Duration::from_secs(10);
+/// After a connection that could not be accepted.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// Answers while the server is there.
 ///
@@ -25,26 +27,43 @@ pub(super) fn serve(listener: TcpListener, server: &Arc<Server>) -> io::Result<(
     let (server, busy) = (Arc::downgrade(server), Arc::new(AtomicUsize::new(0)));
     thread::Builder::new().name("metrics".to_owned()).spawn(move || {
         for stream in listener.incoming() {
-            // Of a peer that is gone already, or for want of files: the next one may have more luck.
-            let Ok(stream) = stream else { continue };
-            // Ordering: Relaxed, counter only.
-            if busy.fetch_add(1, Ordering::Relaxed) >= MOST {
-                // Ordering: Relaxed, counter only.
-                busy.fetch_sub(1, Ordering::Relaxed);
+            let Ok(stream) = stream else {
+                // Of a peer that is gone already; or for want of files, which the next one would fail for at once.
+                thread::sleep(PAUSE);
                 continue;
-            }
-            let (server, busy) = (Weak::clone(&server), Arc::clone(&busy));
+            };
+            let Some(seat) = Seat::take(&busy) else { continue };
+            let server = Weak::clone(&server);
             let answer = move || {
                 // Who does not listen gets no answer.
                 let _ = answer(stream, &server);
-                // Ordering: Relaxed, counter only.
-                busy.fetch_sub(1, Ordering::Relaxed);
+                drop(seat);
             };
             // Without a thread there is no answer.
             let _ = thread::Builder::new().name("metrics".to_owned()).spawn(answer);
         }
     })?;
     Ok(())
+}
+
+/// One of those who ask at once, however that ends.
+struct Seat(Arc<AtomicUsize>);
+
+impl Seat {
+    /// `None` when all are taken.
+    fn take(busy: &Arc<AtomicUsize>) -> Option<Seat> {
+        // Ordering: Relaxed, counter only.
+        let others = busy.fetch_add(1, Ordering::Relaxed);
+        let seat = Seat(Arc::clone(busy));
+        (others < MOST).then_some(seat)
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        // Ordering: Relaxed, counter only.
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 fn answer(mut stream: TcpStream, server: &Weak<Server>) -> io::Result<()> {
@@ -186,4 +205,26 @@ fn exposition(status: &ServerStatus) -> String {
     text.family("build_info", "gauge", "The version.");
     text.line(format_args!("layshaft_build_info{{version=\"{}\"}} 1", env!("CARGO_PKG_VERSION")));
     text.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seat_is_free_again_however_an_answer_ends() {
+        let busy = Arc::new(AtomicUsize::new(0));
+        let seats: Vec<Seat> = (0..MOST).map_while(|_| Seat::take(&busy)).collect();
+        assert_eq!(seats.len(), MOST);
+        assert!(Seat::take(&busy).is_none());
+        for seat in seats {
+            let answer = move || {
+                let _seat = seat;
+                std::panic::resume_unwind(Box::new("an answer that panics"));
+            };
+            assert!(thread::spawn(answer).join().is_err());
+        }
+        // Ordering: Relaxed, the threads have ended.
+        assert_eq!(busy.load(Ordering::Relaxed), 0);
+    }
 }

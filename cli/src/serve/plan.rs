@@ -178,6 +178,14 @@ impl Plan {
         self.server.drain.map_or(DRAIN, |time| time.0)
     }
 
+    /// Whether an address may be one that other machines reach. The server asks the same when it starts, not when the settings
+    /// change, nor does `config check` start one.
+    pub(crate) fn may_be_reached(&self, door: Door) -> bool {
+        let has_certificates = door == Door::Tls && self.server.tls_client_ca.is_some();
+        let has_list = self.server.allow.as_ref().is_some_and(|networks| !networks.is_empty());
+        self.is_insecure() || has_certificates || has_list
+    }
+
     pub(crate) fn is_insecure(&self) -> bool {
         self.server.insecure.unwrap_or(false)
     }
@@ -213,6 +221,7 @@ impl Plan {
             ("accept", a.accept != b.accept),
             ("metrics", a.metrics != b.metrics),
             ("function", a.function != b.function),
+            ("busy_poll", a.busy_poll != b.busy_poll),
             ("threads", a.threads != b.threads),
             ("handle_host", a.handle_host != b.handle_host),
             ("file_descriptors", a.file_descriptors != b.file_descriptors),

@@ -1,6 +1,7 @@
 //! Signals: they end the server, or have it read its configuration again.
 
-use super::log::Log;
+use super::listen::Bound;
+use super::log::{self, Log};
 use super::plan::Plan;
 use crate::args::serve::Serve;
 use layshaft::Engine;
@@ -30,6 +31,7 @@ pub(super) struct Control {
     pub(super) plan: Plan,
     pub(super) engine: Engine,
     pub(super) server: Arc<Server>,
+    pub(super) bound: Bound,
     pub(super) log: Log,
 }
 
@@ -99,8 +101,11 @@ impl Control {
     fn reload(&mut self) {
         let _ = NotifyState::monotonic_usec_now().and_then(|now| sd_notify::notify(&[NotifyState::Reloading, now]));
         let changed = Plan::new(&self.options, &self.base).and_then(|plan| {
+            self.bound.check(&plan)?;
+            let file = log::open(plan.log_file())?;
+            // The last that can fail, and all or nothing by itself.
             self.server.reload_tls().map_err(|error| io::Error::from(error).to_string())?;
-            self.log.change(plan.server.log_level, plan.log_file())?;
+            self.log.change(plan.server.log_level, file);
             Ok(plan)
         });
         match changed {

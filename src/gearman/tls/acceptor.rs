@@ -98,6 +98,14 @@ impl Tls {
         !self.client_ca.is_empty() && !self.is_client_optional
     }
 
+    /// Reads all files, as a server does when it starts.
+    ///
+    /// # Errors
+    /// What cannot be read or used.
+    pub fn check(&self) -> Result<(), TlsError> {
+        self.config().map(drop)
+    }
+
     fn config(&self) -> Result<ServerConfig, TlsError> {
         let unusable = |error| pem::failed("TLS cannot be set up".to_owned(), error);
         let builder = ServerConfig::builder_with_provider(pem::provider())
