@@ -308,6 +308,21 @@ fn gs_28_a_client_leaves_while_its_job_runs() {
     worker.expect_nothing();
     staying.expect(Kind::WorkStatus);
     staying.expect_packet(Kind::WorkComplete, &[&handle, b"r"]);
+
+    // It was the only one: the job goes on all the same, and its end counts.
+    let handle = staying.submit(Kind::SubmitJob, "f", b"", b"");
+    worker.grab();
+    drop(staying);
+    let start = std::time::Instant::now();
+    while server.clients().len() > 1 {
+        assert!(start.elapsed() < std::time::Duration::from_secs(30), "{:?}", server.clients());
+        std::thread::yield_now();
+    }
+    assert_eq!(worker.status("f"), Some([1, 1, 1]));
+    worker.complete(&handle, b"");
+    assert_eq!(worker.status("f"), Some([0, 0, 1]));
+    let f = &server.status().functions[0];
+    assert_eq!((f.done, f.failed), (2, 0));
 }
 
 #[test]
