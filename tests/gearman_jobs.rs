@@ -33,6 +33,12 @@ fn gs_38_gs_39_all_kinds_of_submits() {
     for (foreground, background) in SUBMITS {
         for kind in [foreground, background] {
             let handle = client.submit(kind, "f", b"", b"a\0b");
+            let queued = match foreground {
+                Kind::SubmitJobHigh => "f\t1\t0\t0\t1",
+                Kind::SubmitJobLow => "f\t0\t0\t1\t1",
+                _ => "f\t0\t1\t0\t1",
+            };
+            assert_eq!(client.rows("prioritystatus"), [queued], "{kind}");
             let (grabbed, payload) = worker.grab();
             assert_eq!((&grabbed, &payload[..]), (&handle, &b"a\0b"[..]));
             worker.complete(&handle, b"r\0s");
@@ -308,6 +314,21 @@ fn gs_28_a_client_leaves_while_its_job_runs() {
     worker.expect_nothing();
     staying.expect(Kind::WorkStatus);
     staying.expect_packet(Kind::WorkComplete, &[&handle, b"r"]);
+
+    // It was the only one: the job goes on all the same, and its end counts.
+    let handle = staying.submit(Kind::SubmitJob, "f", b"", b"");
+    worker.grab();
+    staying.reset();
+    let start = std::time::Instant::now();
+    while server.clients().len() > 1 {
+        assert!(start.elapsed() < std::time::Duration::from_secs(30), "{:?}", server.clients());
+        std::thread::yield_now();
+    }
+    assert_eq!(worker.status("f"), Some([1, 1, 1]));
+    worker.complete(&handle, b"");
+    assert_eq!(worker.status("f"), Some([0, 0, 1]));
+    let f = &server.status().functions[0];
+    assert_eq!((f.done, f.failed), (2, 0));
 }
 
 #[test]

@@ -387,6 +387,15 @@ fn gs_34_behaviour_04_the_limit_is_the_jobs() {
     worker.grab();
     client.expect_packet(Kind::WorkFail, &[&third]);
     client.expect_nothing();
+    // One without a limit that was taken before stays in hand.
+    worker.send(Kind::CanDo, &[b"unlimited"]);
+    let stays = client.submit(Kind::SubmitJob, "unlimited", b"", b"");
+    worker.grab();
+    let fourth = client.submit(Kind::SubmitJob, "f", b"", b"4");
+    worker.grab();
+    client.expect_packet(Kind::WorkFail, &[&fourth]);
+    worker.complete(&stays, b"done");
+    client.expect_packet(Kind::WorkComplete, &[&stays, b"done"]);
 }
 
 #[test]

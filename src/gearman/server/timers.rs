@@ -127,3 +127,41 @@ impl Timers {
         limit.into_iter().chain(start).min()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR: u64 = 3600;
+
+    /// Ten years on, an hour back: what is due by the wall clock follows it, and is looked at soon; limits know nothing of it.
+    #[test]
+    fn f36_jumps_of_the_wall_clock() {
+        let (mut timers, now, noon) = (Timers::default(), Instant::now(), 1_800_000_000);
+        let limit = Duration::from_secs(20);
+        timers.push(now + limit, Due::Over(RunKey::default()));
+        let [soon, later] = [1, 2].map(JobKey::from_number);
+        timers.start_at(noon + 10, soon);
+        timers.start_at(noon + 2 * HOUR, later);
+        assert_eq!(timers.next(now, noon), Some(now + Duration::from_secs(10)));
+
+        // Back: the wait is for longer, and not longer than until the limit.
+        assert_eq!(timers.next_start(noon - HOUR), None);
+        assert_eq!(timers.next(now, noon - HOUR), Some(now + limit));
+        // As far as it goes.
+        assert_eq!(timers.next_start(0), None);
+        assert_eq!(timers.next(now, 0), Some(now + limit));
+        // Without a limit it would be looked at the clock all the same.
+        assert_eq!(timers.next_due(now + limit), Some(Due::Over(RunKey::default())));
+        assert_eq!(timers.next(now, noon - HOUR), Some(now + LOOK_AT_CLOCK));
+        assert_eq!(timers.next(now, noon), Some(now + Duration::from_secs(10)));
+
+        // On: all are due, in their order, and no limit is.
+        timers.push(now + limit, Due::Over(RunKey::default()));
+        let years = noon + 10 * 365 * 24 * HOUR;
+        assert_eq!(timers.next(now, years), Some(now));
+        assert_eq!([(); 3].map(|()| timers.next_start(years)), [Some(soon), Some(later), None]);
+        assert_eq!(timers.next_due(now), None);
+        assert_eq!(timers.next(now, years), Some(now + limit));
+    }
+}
