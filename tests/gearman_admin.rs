@@ -382,7 +382,7 @@ fn who_may_change_things() {
     let Some(outside) = own_address() else { return println!("no address but the loopback's") };
     let engine = Engine::builder().workers(1).start().unwrap();
     let builder = Server::builder(&engine).listen(format!("{outside}:0")).listen_admin(format!("{outside}:0"));
-    let server = builder.allow_shutdown(true).start().unwrap();
+    let server = builder.allow_shutdown(true).insecure(true).start().unwrap();
     let mut plain = Peer::at(server.addresses()[0]);
     let handle = String::from_utf8(plain.submit(Kind::SubmitJobBg, "f", b"", b"")).unwrap();
     let changes = ["maxqueue f 3", "drop function f", "create function g", "pause f", "resume f", "shutdown"];
