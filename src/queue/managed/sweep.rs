@@ -16,7 +16,9 @@ impl<S> State<S> {
         let granted = |swept: u32| usize::try_from(cancels.wrapping_sub(swept) as i32).unwrap_or(0);
         let ended = self.swept.map_or(usize::MAX, granted).saturating_add(self.gone);
         let lacking = self.lacking(priority);
-        if lacking == 0 || ended < lacking {
+        // Where others may have to go, those that were cancelled go before them.
+        let is_in_vain = ended < lacking && !self.evicts();
+        if lacking == 0 || ended == 0 || is_in_vain {
             return;
         }
         if lacking == 1
