@@ -223,3 +223,28 @@ impl Builder {
         self
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::{Duration, Instant};
+
+    #[test]
+    fn who_may_have_read_all_is_the_last_to_make_room() {
+        let settings = Settings { all_output_bytes: 2 << 20, ..Settings::default() };
+        let (mut outbox, mut conns) = (Outbox::new(&settings, 1), Conns::with_key());
+        let at = |seconds| {
+            let start = Instant::now();
+            Ticks::since(start, start + Duration::from_secs(seconds))
+        };
+        outbox.clock = at(300);
+        let [reads, is_deaf, is_new] = [(40, 1), ((2 << 20) - 100, 200), (0, 300)].map(|(unsent, seconds)| {
+            let key = conns.insert(Conn::new(0, 0, "peer".to_owned(), None, false));
+            (conns[key].unsent, conns[key].read_at) = (unsent, at(seconds));
+            outbox.bytes += unsent;
+            key
+        });
+        assert!(outbox.push(&mut conns, is_new, Kind::EchoRes, &[&[b'x'; 100]]));
+        assert_eq!([reads, is_deaf, is_new].map(|key| conns[key].is_cut), [false, true, false]);
+    }
+}
