@@ -140,6 +140,10 @@ fn exit_codes_say_what_went_wrong() {
         peer.send(Kind::Error, &[b"QUEUE_FULL", b"f is full"]);
     });
     assert_eq!(refused, ("layshaft: ADDRESS refused: f is full (QUEUE_FULL)\n".to_owned(), Some(5)));
+    // Not the job, but the connection.
+    let refused = with(|peer| peer.send(Kind::Error, &[b"peer_not_allowed", b"not from there"]));
+    let want = "layshaft: ADDRESS refused: not from there (peer_not_allowed)\n";
+    assert_eq!(refused, (want.to_owned(), Some(5)));
     let http = with(|peer| peer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n"));
     let want = "layshaft: the peer at ADDRESS speaks HTTP, not Gearman; is the port right?\n";
     assert_eq!(http, (want.to_owned(), Some(3)));

@@ -34,6 +34,7 @@ mod submit;
 #[cfg(all(test, unix))]
 mod tests;
 mod text;
+mod timers;
 mod update;
 mod updates;
 

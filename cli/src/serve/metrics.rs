@@ -28,8 +28,8 @@ pub(super) fn serve(listener: TcpListener, server: &Arc<Server>) -> io::Result<(
     thread::Builder::new().name("metrics".to_owned()).spawn(move || {
         for stream in listener.incoming() {
             let Ok(stream) = stream else {
-                // Of a peer that is gone already; or for want of files, which the next one would fail for at once.
-                thread::sleep(PAUSE);
+                // Of a peer that is gone already; or for want of files, and nothing tells when there are some again.
+                thread::park_timeout(PAUSE);
                 continue;
             };
             let Some(seat) = Seat::take(&busy) else { continue };

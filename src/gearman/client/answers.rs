@@ -21,8 +21,6 @@ impl From<PacketError> for Cause {
 
 /// The first bytes of a TLS alert.
 const TLS_ALERT: &[u8] = &[0x15, 0x03];
-/// The code of the error that our server sends then.
-const TLS_REQUIRED: &[u8] = b"tls_required";
 
 impl Core {
     /// Bytes have come from server `i`.
@@ -48,6 +46,9 @@ impl Core {
             Read::Frame(frame) => {
                 let packet = frame.packet()?;
                 let server = &mut self.servers[i];
+                if let Some(cause) = Cause::of_first(&packet).filter(|_| !server.link.is_known) {
+                    return Err(cause);
+                }
                 (server.trouble, server.link.is_known) = (Default::default(), true);
                 self.packet(i, &packet, now)
             }
@@ -153,10 +154,6 @@ impl Core {
     fn refused(&mut self, i: usize, packet: &Packet<'_>) -> Result<(), Cause> {
         let text = |at| String::from_utf8_lossy(packet.arg(at)).into_owned();
         let server = &mut self.servers[i];
-        // It is no answer to anything: nothing was understood there.
-        if packet.arg(0) == TLS_REQUIRED {
-            return Err(Cause::Foreign("TLS"));
-        }
         let error = ClientError::Server { server: server.address.to_string(), code: text(0), text: text(1) };
         match server.link.settle(|_| true) {
             Some(Owed::Submit(attempt)) if self.jobs.current(attempt).is_some() => self.end(attempt.key, error),

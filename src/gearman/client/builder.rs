@@ -6,6 +6,7 @@ use super::{Client, io};
 use crate::gearman::address::Address;
 use crate::gearman::packet::Limits;
 use crate::gearman::secured::Connectors;
+use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
 /// A client's settings, see [`Client::builder`](super::Client::builder).
@@ -21,6 +22,8 @@ pub(super) struct Settings {
     /// With their weights.
     pub(super) servers: Vec<(Address, u32)>,
     pub(super) routing: Routing,
+    /// Decides where the turns begin.
+    pub(super) seed: u64,
     pub(super) namespace: Vec<u8>,
     pub(super) exceptions: bool,
     pub(super) connect_timeout: Duration,
@@ -37,6 +40,7 @@ impl ClientBuilder {
         let settings = Settings {
             servers: Vec::new(),
             routing: Routing::default(),
+            seed: RandomState::new().hash_one(0),
             namespace: Vec::new(),
             exceptions: true,
             connect_timeout: Duration::from_secs(5),
@@ -87,6 +91,13 @@ impl ClientBuilder {
     /// Which server gets a job. Default: [`Routing::UniqueHash`].
     pub fn routing(mut self, routing: Routing) -> Self {
         self.settings.routing = routing;
+        self
+    }
+
+    /// Decides where the first job without a unique key goes, as jobs of many clients that submit one each should not all go to
+    /// the first server: with 0 that is where it goes. Default: random.
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.settings.seed = seed;
         self
     }
 

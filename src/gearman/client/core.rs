@@ -10,12 +10,11 @@ use super::jobs::{Attempt, Jobs, Key};
 use super::link::{Link, Owed};
 use super::route::Router;
 use super::server::{Server, State};
+use super::timers::{Timer, Timers};
 use super::update::RemoteUpdate;
 use crate::gearman::address::{Address, Connected};
 use crate::gearman::packet::{Kind, Magic, encode};
 use crate::gearman::secured::Secured;
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -25,26 +24,6 @@ const MOST_LOSSES: u32 = 5;
 /// Between attempts to reach any server at all, at first and at most.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
-
-/// A job's limit of time: of all of it, or of one attempt.
-#[derive(PartialEq, Eq)]
-struct Timer {
-    at: Instant,
-    key: Key,
-    attempt: Option<u32>,
-}
-
-impl Ord for Timer {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.at.cmp(&other.at)
-    }
-}
-
-impl PartialOrd for Timer {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
 
 /// What the thread shall do with sockets.
 #[derive(Default)]
@@ -65,7 +44,7 @@ pub(super) struct Core {
     router: Router,
     pub(super) servers: Vec<Server>,
     pub(super) jobs: Jobs,
-    timers: BinaryHeap<Reverse<Timer>>,
+    pub(super) timers: Timers,
     /// Jobs that no server can be found for.
     parked: Vec<Key>,
     retry_at: Option<Instant>,
@@ -78,11 +57,11 @@ impl Core {
         let weights = settings.servers.iter().map(|(_, weight)| *weight).collect();
         let servers = settings.servers.iter().map(|(address, _)| Server::new(address.clone(), now)).collect();
         Core {
-            router: Router::new(settings.routing, weights),
+            router: Router::new(settings.routing, weights, settings.seed),
             settings,
             servers,
             jobs: Jobs::default(),
-            timers: BinaryHeap::new(),
+            timers: Timers::default(),
             parked: Vec::new(),
             retry_at: None,
             pause: FIRST_PAUSE,
@@ -95,7 +74,7 @@ impl Core {
         // The caller's time began before it waited for room.
         let end = job.spec.timeout.and_then(|timeout| job.asked_at.checked_add(timeout));
         let key = self.jobs.insert(job);
-        self.timers.extend(end.map(|at| Reverse(Timer { at, key, attempt: None })));
+        self.timers.extend(end.map(|at| Timer { at, key, attempt: None }));
         self.begin_attempt(key, now);
     }
 
@@ -103,7 +82,7 @@ impl Core {
         let Some(job) = self.jobs.get(key) else { return };
         let number = job.attempt;
         let end = job.spec.attempt_timeout.and_then(|timeout| now.checked_add(timeout));
-        self.timers.extend(end.map(|at| Reverse(Timer { at, key, attempt: Some(number) })));
+        self.timers.extend(end.map(|at| Timer { at, key, attempt: Some(number) }));
         self.place(key, now);
     }
 
@@ -151,7 +130,8 @@ impl Core {
 
     /// Why there is none.
     fn no_server(&self) -> ClientError {
-        if let Some(server) = self.servers.iter().find(|_| self.servers.iter().all(|s| s.trouble.is_hopeless()))
+        let all_refuse = self.servers.iter().all(|server| server.trouble.last().is_some_and(Cause::is_refusal));
+        if let Some(server) = self.servers.first().filter(|_| all_refuse)
             && let Some(cause) = server.trouble.last()
         {
             return cause.error(&server.address);
@@ -286,12 +266,13 @@ impl Core {
             return self.end(key, error);
         }
         job.retried += 1;
-        let retried = job.retried;
+        let (retried, limits) = (job.retried, job.spec.attempt_timeout.into_iter().count());
         self.leave(key);
         let Some(job) = self.jobs.get(key) else { return };
         job.attempt += 1;
         job.is_sent = false;
         job.tell(&RemoteUpdate::Retry(retried));
+        self.forget_timers(limits);
         self.begin_attempt(key, now);
     }
 
@@ -310,8 +291,15 @@ impl Core {
     pub(super) fn take(&mut self, key: Key) -> Option<Box<Job>> {
         self.leave(key);
         let job = self.jobs.remove(key)?;
+        self.forget_timers(job.spec.timeout.into_iter().chain(job.spec.attempt_timeout).count());
         self.wanted.released += job.held;
         Some(job)
+    }
+
+    /// So many limits are of no job or attempt any more.
+    fn forget_timers(&mut self, limits: usize) {
+        let Core { timers, jobs, .. } = self;
+        timers.forget(limits, |timer| jobs.get(timer.key).is_some_and(|job| timer.is_of(job.attempt)));
     }
 
     /// Ends a job without a result.
@@ -334,7 +322,7 @@ impl Core {
 
     /// What is due at `now`.
     pub(super) fn tick(&mut self, now: Instant) {
-        while let Some(Reverse(timer)) = self.timers.pop_if_due(now) {
+        while let Some(timer) = self.timers.next_due(now) {
             self.expire(&timer, now);
         }
         let patience = self.settings.command_timeout;
@@ -358,18 +346,19 @@ impl Core {
     }
 
     fn expire(&mut self, timer: &Timer, now: Instant) {
-        let Some(job) = self.jobs.get(timer.key) else { return };
+        let Some(job) = self.jobs.get(timer.key).filter(|job| timer.is_of(job.attempt)) else {
+            return self.timers.was_stale();
+        };
         let attempts = job.retried + 1;
         match timer.attempt {
             None => {
                 let after = job.spec.timeout.unwrap_or_default();
                 self.end(timer.key, ClientError::TimedOut { after, attempts });
             }
-            Some(number) if number == job.attempt => {
+            Some(_) => {
                 let after = job.spec.attempt_timeout.unwrap_or_default();
                 self.fail_attempt(timer.key, ClientError::TimedOut { after, attempts }, now);
             }
-            Some(_) => {}
         }
     }
 
@@ -379,21 +368,10 @@ impl Core {
         let limit = self.settings.connect_timeout;
         let links = self.servers.iter();
         let links = links.flat_map(|s| [s.connect_due(limit), s.answer_due(patience), s.ping_due(patience)]);
-        let timer = self.timers.peek().map(|Reverse(timer)| timer.at);
+        let timer = self.timers.next();
         links.chain([timer, self.retry_at]).flatten().min()
     }
 }
 
 /// What an echo asks to hear back that only wants to know whether somebody is there.
 pub(super) const PING: &[u8] = b"layshaft: is anybody there?";
-
-/// Taking from a heap what is due.
-trait PopIfDue {
-    fn pop_if_due(&mut self, now: Instant) -> Option<Reverse<Timer>>;
-}
-
-impl PopIfDue for BinaryHeap<Reverse<Timer>> {
-    fn pop_if_due(&mut self, now: Instant) -> Option<Reverse<Timer>> {
-        if self.peek()?.0.at > now { None } else { self.pop() }
-    }
-}

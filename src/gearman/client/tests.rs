@@ -71,7 +71,7 @@ struct World {
 
 impl World {
     fn new() -> World {
-        let settings: Settings = ClientBuilder::new().server("a:1,b:2").settings().expect("addresses");
+        let settings: Settings = ClientBuilder::new().server("a:1,b:2").seed(0).settings().expect("addresses");
         let now = Instant::now();
         let core = Core::new(settings, now);
         World { core, now, handles: vec![], others: vec![], connecting: vec![], held: 0, released: 0 }
@@ -190,4 +190,62 @@ proptest! {
         prop_assert_eq!(world.core.due(), None);
         prop_assert_eq!(world.released, world.held);
     }
+}
+
+/// A packet of server `i`.
+fn say(world: &mut World, i: usize, kind: Kind, args: &[&[u8]]) {
+    let mut bytes = Vec::new();
+    encode(&mut bytes, Magic::Response, kind, args);
+    world.core.read(i, &bytes, world.now);
+    world.look();
+}
+
+#[test]
+fn limits_of_jobs_that_have_ended_are_forgotten() {
+    let mut world = World::new();
+    let mut server = None;
+    for _ in 0..20_000 {
+        // All with the same key, so on the same server.
+        world.submit(1, 0, Some(600_000), false);
+        world.look();
+        let i = *server.get_or_insert_with(|| world.connecting[0].0);
+        if !world.connecting.is_empty() {
+            world.connected(0, true);
+        }
+        let unwritten = world.core.servers[i].link.unwritten().len();
+        world.core.wrote(i, unwritten);
+        say(&mut world, i, Kind::JobCreated, &[b"a"]);
+        say(&mut world, i, Kind::WorkComplete, &[b"a", b""]);
+    }
+    assert!(world.handles.iter().all(RemoteHandle::is_finished));
+    assert!(world.core.timers.len() < 3000, "{}", world.core.timers.len());
+}
+
+#[test]
+fn a_job_of_a_connection_that_is_refused_goes_elsewhere() {
+    for code in [&b"too_many_connections"[..], b"peer_not_allowed", b"tls_required"] {
+        let mut world = World::new();
+        world.submit(0, 0, None, false);
+        world.look();
+        world.connected(0, true);
+        let unwritten = world.core.servers[0].link.unwritten().len();
+        world.core.wrote(0, unwritten);
+        say(&mut world, 0, Kind::Error, &[code, b"go away"]);
+        assert!(!world.core.servers[0].is_up());
+        world.connected(0, true);
+        say(&mut world, 1, Kind::JobCreated, &[b"a"]);
+        say(&mut world, 1, Kind::WorkComplete, &[b"a", b""]);
+        assert!(world.handles[0].is_finished());
+    }
+}
+
+#[test]
+fn such_a_code_is_an_answer_once_others_have_come() {
+    let mut world = World::new();
+    world.submit(0, 0, None, false);
+    world.look();
+    world.connected(0, true);
+    say(&mut world, 0, Kind::OptionRes, &[b"exceptions"]);
+    say(&mut world, 0, Kind::Error, &[b"too_many_connections", b"of a kind"]);
+    assert!(world.core.servers[0].is_up() && world.handles[0].is_finished());
 }
