@@ -213,7 +213,7 @@ fn limits_of_jobs_that_have_ended_are_forgotten() {
             world.connected(0, true);
         }
         let unwritten = world.core.servers[i].link.unwritten().len();
-        world.core.wrote(i, unwritten);
+        world.core.wrote(i, unwritten, world.now);
         say(&mut world, i, Kind::JobCreated, &[b"a"]);
         say(&mut world, i, Kind::WorkComplete, &[b"a", b""]);
     }
@@ -229,7 +229,7 @@ fn a_job_of_a_connection_that_is_refused_goes_elsewhere() {
         world.look();
         world.connected(0, true);
         let unwritten = world.core.servers[0].link.unwritten().len();
-        world.core.wrote(0, unwritten);
+        world.core.wrote(0, unwritten, world.now);
         say(&mut world, 0, Kind::Error, &[code, b"go away"]);
         assert!(!world.core.servers[0].is_up());
         world.connected(0, true);
