@@ -133,7 +133,7 @@ mod tests {
             assert_eq!(LOOKS.get(), 0);
             handles.truncate(MOST / 2 - 1);
             handles.split_off(10).into_iter().for_each(|handle| assert!(handle.cancel()));
-            drop(f.submit(0).unwrap());
+            f.send(0).unwrap();
             engine.remove("f");
         }
     }
