@@ -41,6 +41,7 @@ pub(super) enum Wish {
 struct Inside {
     letters: Vec<Letter>,
     wish: Wish,
+    is_closed: bool,
 }
 
 /// A letter box with a bell. Whoever drops the first letter in rings; the others need not.
@@ -51,17 +52,31 @@ pub(super) struct Mail {
 
 impl Mail {
     pub(super) fn new(bell: Waker) -> Mail {
-        Mail { inside: Mutex::new(Inside { letters: Vec::new(), wish: Wish::Run }), bell }
+        Mail { inside: Mutex::new(Inside { letters: Vec::new(), wish: Wish::Run, is_closed: false }), bell }
     }
 
     pub(super) fn post(&self, letter: Letter) {
         let mut inside = self.inside.lock();
+        if inside.is_closed {
+            // Dropped without the lock.
+            drop(inside);
+            return;
+        }
         let is_first = inside.letters.is_empty();
         inside.letters.push(letter);
         drop(inside);
         if is_first {
             self.ring();
         }
+    }
+
+    /// Nobody reads letters any more: a connection among them would stay open for as long as anybody has the box.
+    pub(super) fn close(&self) {
+        let mut inside = self.inside.lock();
+        inside.is_closed = true;
+        let letters = mem::take(&mut inside.letters);
+        drop(inside);
+        drop(letters);
     }
 
     /// Wishes for at least so much of an end.

@@ -61,6 +61,12 @@ pub(super) struct Turns {
     pub(super) letters: Vec<Letter>,
 }
 
+impl Drop for Turns {
+    fn drop(&mut self) {
+        self.mail.close();
+    }
+}
+
 /// What the thread keeps between turns so as not to allocate it again.
 struct Scratch {
     buffer: Vec<u8>,
