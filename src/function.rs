@@ -163,9 +163,14 @@ impl<A: Send + 'static, R: Send + 'static> Function<A, R> {
     /// [`submit`](Self::submit) with terms, from a thread that others wait for: where [`Overflow::Block`](crate::Overflow::Block)
     /// would make it wait, the function is full.
     #[cfg(feature = "gearman")]
-    pub(crate) fn submit_at_once(&self, arg: A, terms: Terms) -> Result<JobHandle<R>, SubmitError<A>> {
+    pub(crate) fn submit_at_once(
+        &self,
+        priority: Priority,
+        arg: A,
+        terms: Terms,
+    ) -> Result<JobHandle<R>, SubmitError<A>> {
         let Some(slot) = ResultSlot::acquire::<R>() else { return Err(SubmitError::Full(arg)) };
-        self.handle(slot, self.queue_with(Priority::Normal, slot.as_ptr(), arg, terms, false))
+        self.handle(slot, self.queue_with(priority, slot.as_ptr(), arg, terms, false))
     }
 
     /// The handle of a job that was queued, or not.

@@ -135,7 +135,7 @@ impl<A: Send + 'static, R: Send + 'static> Submit<'_, A, R> {
     /// Queues the job if that takes no waiting.
     #[cfg(feature = "gearman")]
     pub(crate) fn submit_at_once(self) -> Result<JobHandle<R>, SubmitError<A>> {
-        self.function.submit_at_once(self.arg, self.terms)
+        self.function.submit_at_once(self.priority, self.arg, self.terms)
     }
 
     /// Queues the job and forgets it.

@@ -7,7 +7,7 @@ mod peer;
 
 use layshaft::gearman::packet::Kind;
 use layshaft::gearman::{Answer, FunctionStatus, Server, ServerBuilder, ServerEvent};
-use layshaft::{Engine, current};
+use layshaft::{Engine, Limits, Overflow, current};
 use peer::{Peer, server, server_with};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -261,4 +261,24 @@ fn cancelled_jobs_for_later_leave_nothing() {
     let rows = client.rows("gladiator all");
     let timers = rows.iter().find_map(|row| row.trim().strip_suffix(" timers")).map(|count| count.trim().parse());
     assert!(matches!(timers, Some(Ok(0..3000))), "{rows:?}");
+}
+
+/// A submit that would wait for room is refused: others wait for the server's thread.
+#[test]
+fn a_function_that_makes_its_callers_wait_holds_nobody_up() {
+    let engine = Engine::builder().workers(1).start().unwrap();
+    let (here, starts, go) = held_back(&engine);
+    here.set_limits(Limits::new().capacity(1).overflow(Overflow::Block));
+    let server = Server::builder(&engine).listen("127.0.0.1:0").serve(&here, decode, Answer::Result).start().unwrap();
+    let mut client = Peer::new(&server);
+    client.submit(Kind::SubmitJob, "here", b"", b"running");
+    starts.recv_timeout(PATIENCE).unwrap();
+    client.submit(Kind::SubmitJob, "here", b"", b"queued");
+    client.send(Kind::SubmitJob, &[b"here", b"", b"too many"]);
+    while client.next().unwrap().kind != Kind::Error {}
+    [(); 2].map(|()| go.send(()).unwrap());
+    let mut done = 0;
+    while done < 2 {
+        done += usize::from(client.next().unwrap().kind == Kind::WorkComplete);
+    }
 }

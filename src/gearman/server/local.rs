@@ -97,7 +97,8 @@ where
     ) -> Result<Box<dyn LocalRun>, Refusal> {
         let arg = caught(|| (self.decode)(payload)).unwrap_or_else(Err).map_err(Refusal::Payload)?;
         let job = self.function.job(arg).priority(priority).on_update(on_update);
-        match if is_accepted { job.beyond_limits() } else { job }.submit() {
+        // Others wait for this thread: it does not wait for room.
+        match if is_accepted { job.beyond_limits() } else { job }.submit_at_once() {
             Ok(handle) => Ok(Box::new(Job { handle, encode: Arc::clone(&self.encode), result: PhantomData::<fn(R)> })),
             Err(SubmitError::Full(_)) => Err(Refusal::Full),
             Err(SubmitError::Closed(_)) => Err(Refusal::Closed),
