@@ -276,7 +276,7 @@ fn a_function_that_makes_its_callers_wait_holds_nobody_up() {
     client.submit(Kind::SubmitJob, "here", b"", b"queued");
     client.send(Kind::SubmitJob, &[b"here", b"", b"too many"]);
     while client.next().unwrap().kind != Kind::Error {}
-    [(); 2].map(|()| go.send(()).unwrap());
+    (0..2).for_each(|_| go.send(()).unwrap());
     let mut done = 0;
     while done < 2 {
         done += usize::from(client.next().unwrap().kind == Kind::WorkComplete);
