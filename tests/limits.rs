@@ -651,3 +651,19 @@ fn a_job_that_was_promised_a_place_has_it() {
         assert!(matches!(note.job(4).beyond_limits().send(), Err(SubmitError::Closed(4))));
     }
 }
+
+/// One that is more urgent was cancelled: its place is free, and what is there goes for the new one.
+#[test]
+fn what_was_cancelled_goes_before_what_is_evicted() {
+    let _watchdog = watchdog("the end of the jobs");
+    let held = Held::new(1);
+    let (note, log) = noting(&held);
+    note.set_limits(Limits::new().capacity(1).overflow(Overflow::EvictNewest));
+    note.send(0).unwrap();
+    let evicted = note.submit(1).unwrap();
+    let urgent = note.job(2).priority(High).beyond_limits().submit().unwrap();
+    assert!(urgent.cancel());
+    note.send(3).unwrap();
+    assert_eq!(ends(vec![evicted, urgent]), [Err("evicted"), Err("cancelled")]);
+    assert_eq!(noted(held, &log), [3]);
+}

@@ -494,8 +494,7 @@ impl<S> State<S> {
 
     fn room(&self, priority: Priority) -> Room {
         let is_full = |limit: Option<usize>, queued: usize| limit.is_some_and(|most| queued >= most);
-        let evicts = self.evicts();
-        let instead = |from: Option<Priority>| from.filter(|_| evicts).map_or(Room::No, Room::Instead);
+        let instead = |from: Option<Priority>| from.filter(|_| self.evicts()).map_or(Room::No, Room::Instead);
         let some_of = |p: &Priority| !self.jobs[p.index()].is_empty();
         let of_priority = || self.jobs[priority.index()].len() + self.delayed.len_of(priority);
         if let limit @ Some(_) = self.limits.capacity_of[priority.index()]

@@ -16,9 +16,9 @@ impl<S> State<S> {
         let granted = |swept: u32| usize::try_from(cancels.wrapping_sub(swept) as i32).unwrap_or(0);
         let ended = self.swept.map_or(usize::MAX, granted).saturating_add(self.gone);
         let lacking = self.lacking(priority);
-        // Where others may have to go, those that were cancelled go before them.
-        let is_in_vain = ended < lacking && !self.evicts();
-        if lacking == 0 || ended == 0 || is_in_vain {
+        // Where others go for a new job, what has ended goes first, or one of them goes in vain.
+        let needed = if self.evicts() { 1 } else { lacking };
+        if lacking == 0 || ended < needed {
             return;
         }
         if lacking == 1

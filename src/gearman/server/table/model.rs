@@ -8,7 +8,7 @@ use crate::gearman::server::functions::Entry;
 use crate::gearman::server::job::State;
 use crate::gearman::server::keys::ConnKey;
 use crate::gearman::server::notices::{HasTable, Notices};
-use crate::gearman::server::settings::Settings;
+use crate::gearman::server::settings::{OnLoss, Settings};
 use crate::gearman::text::MaxQueue;
 use crate::{Engine, Overflow};
 use proptest::prelude::*;
@@ -70,6 +70,45 @@ enum Step {
     Pass {
         millis: u64,
     },
+    Pause {
+        function: usize,
+        is_paused: bool,
+    },
+    Drain,
+}
+
+/// What is set, for all of a run.
+#[derive(Clone, Copy, Debug)]
+struct Choice {
+    most: Option<usize>,
+    overflow: Overflow,
+    on_timeout: OnLoss,
+    runs_abandoned: bool,
+    may_drain: bool,
+}
+
+/// The default settings.
+const DEFAULT: Choice = Choice {
+    most: None,
+    overflow: Overflow::Reject,
+    on_timeout: OnLoss::Fail,
+    runs_abandoned: false,
+    may_drain: false,
+};
+
+fn choice() -> impl Strategy<Value = Choice> {
+    let most = prop_oneof![2 => Just(None), 1 => (1..4usize).prop_map(Some)];
+    let overflow = prop::sample::select(vec![Overflow::Reject, Overflow::EvictNewest, Overflow::EvictOldest]);
+    let on_timeout = prop::sample::select(vec![OnLoss::Fail, OnLoss::Requeue]);
+    (most, overflow, on_timeout, any::<bool>(), any::<bool>()).prop_map(
+        |(most, overflow, on_timeout, runs_abandoned, may_drain)| Choice {
+            most,
+            overflow,
+            on_timeout,
+            runs_abandoned,
+            may_drain,
+        },
+    )
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -89,6 +128,8 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (peer.clone(), any::<usize>()).prop_map(|(peer, job)| Step::Cancel { peer, job }),
         1 => peer.prop_map(|peer| Step::Leave { peer }),
         1 => (0..600u64).prop_map(|millis| Step::Pass { millis }),
+        1 => (of(), any::<bool>()).prop_map(|(function, is_paused)| Step::Pause { function, is_paused }),
+        1 => Just(Step::Drain),
     ]
 }
 
@@ -125,6 +166,10 @@ struct Peer {
 
 struct Run {
     table: Table,
+    choice: Choice,
+    /// By function.
+    paused: [bool; FUNCTIONS.len()],
+    drains: bool,
     now: Instant,
     keys: Vec<ConnKey>,
     peers: Vec<Peer>,
@@ -136,12 +181,19 @@ struct Run {
 }
 
 impl Run {
-    fn new() -> Run {
+    fn new(choice: Choice) -> Run {
         let engine = Engine::builder().workers(1).start().unwrap();
-        let settings = Settings { host: "model".into(), ..Settings::default() };
+        let mut settings = Settings { host: "model".into(), ..Settings::default() };
+        settings.rules.max_queue = MaxQueue::All(choice.most);
+        settings.rules.overflow = choice.overflow;
+        settings.rules.on_timeout = choice.on_timeout;
+        settings.rules.runs_abandoned = choice.runs_abandoned;
         let table = Table::new(engine, Arc::new(settings), Arc::new(Notices::new(|| ())), 1);
         let mut run = Run {
             table,
+            choice,
+            paused: [false; FUNCTIONS.len()],
+            drains: false,
             now: Instant::now(),
             keys: Vec::new(),
             peers: Vec::new(),
@@ -210,6 +262,13 @@ impl Run {
         self.send(peer, kind, &[FUNCTIONS[function].as_bytes(), KEYS[key].as_bytes(), b"payload"]);
         let is_same = |job: &Job| job.function == function && job.key == key && job.place != Place::Over;
         let joined = if key > 0 { self.jobs.iter().position(is_same) } else { None };
+        let is_running = |job: usize| matches!(self.jobs[job].place, Place::Running { .. });
+        if self.drains && !joined.is_some_and(is_running) {
+            return self.expect(peer, Kind::Error, b"server_error");
+        }
+        if joined.is_none() && !self.make_room(function, priority) {
+            return self.expect(peer, Kind::Error, b"queue_full");
+        }
         let job = joined.unwrap_or_else(|| {
             let handle = self.created(peer);
             self.queues[function][priority].push_back(self.jobs.len());
@@ -224,6 +283,22 @@ impl Run {
         }
         let handle = self.jobs[job].handle.clone();
         self.expect(peer, Kind::JobCreated, &handle);
+    }
+
+    /// Whether there is room for a job, which others may have to leave: the least urgent ones, if they are not more urgent.
+    fn make_room(&mut self, function: usize, priority: usize) -> bool {
+        let Some(most) = self.choice.most else { return true };
+        let total: usize = self.queues[function].iter().map(VecDeque::len).sum();
+        let mut going: Vec<usize> = Vec::new();
+        let mut queues = self.queues[function].clone();
+        while total - going.len() >= most {
+            let least = (priority..3).rev().find(|of| !queues[*of].is_empty());
+            let Some(from) = least.filter(|_| self.choice.overflow != Overflow::Reject) else { return false };
+            let oldest = self.choice.overflow == Overflow::EvictOldest;
+            going.extend(if oldest { queues[from].pop_front() } else { queues[from].pop_back() });
+        }
+        going.into_iter().for_each(|job| self.end(job, Kind::WorkFail));
+        true
     }
 
     /// The handle of the job that was created just now.
@@ -241,7 +316,7 @@ impl Run {
     fn grab(&mut self, peer: usize) {
         self.send(peer, Kind::GrabJob, &[]);
         (self.peers[peer].asleep, self.peers[peer].woken) = (false, false);
-        let able = |function: &usize| self.peers[peer].abilities[*function];
+        let able = |function: &usize| self.peers[peer].abilities[*function] && !self.paused[*function] && !self.drains;
         let urgent = (0..3).find(|priority| {
             (0..FUNCTIONS.len()).filter(able).any(|function| !self.queues[function][*priority].is_empty())
         });
@@ -319,7 +394,7 @@ impl Run {
         for job in std::mem::take(&mut self.peers[peer].in_hand).into_iter().rev() {
             self.jobs[job].waiting.remove(&peer);
             self.jobs[job].place = Place::Over;
-            if self.jobs[job].detached || !self.jobs[job].waiting.is_empty() {
+            if self.choice.runs_abandoned || self.jobs[job].detached || !self.jobs[job].waiting.is_empty() {
                 self.jobs[job].place = Place::Queued;
                 let Job { function, priority, .. } = self.jobs[job];
                 self.queues[function][priority].push_front(job);
@@ -328,7 +403,8 @@ impl Run {
         for job in 0..self.jobs.len() {
             self.jobs[job].waiting.remove(&peer);
             let of = &self.jobs[job];
-            if of.place == Place::Queued && !of.detached && of.waiting.is_empty() {
+            let is_dropped = !self.choice.runs_abandoned && !of.detached && of.waiting.is_empty();
+            if of.place == Place::Queued && is_dropped {
                 self.end(job, Kind::WorkFail);
             }
         }
@@ -350,8 +426,18 @@ impl Run {
                 over.push((until, at, peer));
             }
         }
+        // By the time, as they are dealt with: each goes before the others.
+        over.sort();
         for (_, job, peer) in over {
-            self.end(job, Kind::WorkFail);
+            let is_wanted = self.choice.runs_abandoned || self.jobs[job].detached || !self.jobs[job].waiting.is_empty();
+            if self.choice.on_timeout == OnLoss::Requeue && is_wanted {
+                self.leave_place(job);
+                self.jobs[job].place = Place::Queued;
+                let Job { function, priority, .. } = self.jobs[job];
+                self.queues[function][priority].push_front(job);
+            } else {
+                self.end(job, Kind::WorkFail);
+            }
             self.peers[peer].taken.push(job);
         }
     }
@@ -398,6 +484,17 @@ impl Run {
             Step::Lie { .. } | Step::Cancel { .. } => {}
             Step::Leave { peer } => self.leave(peer),
             Step::Pass { millis } => self.pass(millis),
+            Step::Pause { function, is_paused } => {
+                let _has_table = HasTable::new();
+                let name = FUNCTIONS[function].as_bytes();
+                self.table.on_function(name, |table, key| table.set_paused(key, is_paused)).unwrap();
+                self.table.settle();
+                self.paused[function] = is_paused;
+            }
+            Step::Drain => {
+                self.drains |= self.choice.may_drain;
+                self.table.is_draining = self.drains;
+            }
         }
     }
 
@@ -423,7 +520,8 @@ impl Run {
         for (function, name) in FUNCTIONS.iter().enumerate() {
             let queued: usize = self.queues[function].iter().map(VecDeque::len).sum();
             let able = || self.peers.iter().filter(|peer| peer.abilities[function]);
-            let lost = queued > 0 && able().any(|peer| peer.asleep) && !able().any(|peer| peer.woken);
+            let is_given_out = !self.paused[function] && !self.drains;
+            let lost = queued > 0 && is_given_out && able().any(|peer| peer.asleep) && !able().any(|peer| peer.woken);
             assert!(!lost, "{queued} jobs of {name} wait, a worker sleeps, and nobody was woken");
         }
     }
@@ -477,8 +575,8 @@ fn each_packet(mut bytes: &[u8], mut each: impl FnMut(Kind, &[u8])) {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
     #[test]
-    fn any_order(steps in prop::collection::vec(step(), 0..120)) {
-        let mut run = Run::new();
+    fn any_order(choice in choice(), steps in prop::collection::vec(step(), 0..120)) {
+        let mut run = Run::new(choice);
         run.check();
         for step in &steps {
             run.step(step);
@@ -488,7 +586,8 @@ proptest! {
         (0..PEERS).for_each(|peer| run.leave(peer));
         run.check();
         let left = run.jobs.iter().filter(|job| job.place != Place::Over).count();
-        let kept = run.jobs.iter().filter(|job| job.detached && job.place == Place::Queued).count();
+        let is_kept = |job: &&Job| (job.detached || choice.runs_abandoned) && job.place == Place::Queued;
+        let kept = run.jobs.iter().filter(is_kept).count();
         prop_assert_eq!(left, kept);
         prop_assert!(run.table.runs.is_empty());
     }
@@ -522,8 +621,7 @@ mod effort {
 
     #[test]
     fn an_evicted_job_costs_no_look_at_the_others() {
-        let mut run = Run::new();
-        Arc::get_mut(&mut run.table.settings).unwrap().rules.overflow = Overflow::EvictNewest;
+        let mut run = Run::new(Choice { overflow: Overflow::EvictNewest, ..DEFAULT });
         run.limit(MOST);
         run.submit_many(0, Kind::SubmitJobBg, 2 * MOST);
         assert_eq!(run.queued(), MOST);
@@ -534,7 +632,7 @@ mod effort {
     /// They were queued before the limit was set.
     #[test]
     fn jobs_of_a_client_that_leaves_cost_one_look_at_the_others() {
-        let mut run = Run::new();
+        let mut run = Run::new(DEFAULT);
         run.submit_many(0, Kind::SubmitJob, MOST);
         run.submit_many(1, Kind::SubmitJobBg, MOST);
         run.limit(MOST + 10);
