@@ -197,7 +197,7 @@ fn after_a_kill(act: impl FnOnce(&mut Daemon, &Client, &mut dyn FnMut(&str) -> R
     let (mut dying, other) = (Daemon::c(), Daemon::c());
     let _worker = other.perl_worker(&WORKER.replace("sleep 1000 while 1", "'survived'"));
     let builder = Client::builder().server(&dying.address()).server(&other.address());
-    let client = builder.routing(Routing::RoundRobin).start().unwrap();
+    let client = builder.seed(0).routing(Routing::RoundRobin).start().unwrap();
     let mut handles = Vec::new();
     let mut submit = |function: &str| {
         let handle = client.job(function, "ab").resubmit(true).submit().unwrap();

@@ -72,7 +72,7 @@ fn gw_09_another_server_takes_the_job() {
         });
         let other = Fake::once(|peer| _ = peer.serve(|_| {}));
         let builder = Client::builder().server(&dying.address).server(&other.address);
-        let client = builder.routing(Routing::RoundRobin).start().unwrap();
+        let client = builder.seed(0).routing(Routing::RoundRobin).start().unwrap();
         let handle = client.job("f", "ab").resubmit(true).submit().unwrap();
         assert_eq!(end(handle).unwrap(), b"ba", "{point:?}");
         drop(client);
@@ -268,7 +268,7 @@ fn where_jobs_go(weights: [u32; 3], routing: Routing, act: impl Fn(&Client)) -> 
             .iter()
             .zip(weights)
             .fold(Client::builder(), |builder, (server, weight)| builder.weighted_server(&server.address, weight));
-        act(&builder.routing(routing).start().unwrap());
+        act(&builder.seed(0).routing(routing).start().unwrap());
     }
     for server in servers {
         drop(std::net::TcpStream::connect(&server.address).unwrap());
