@@ -656,14 +656,16 @@ fn a_job_that_was_promised_a_place_has_it() {
 #[test]
 fn what_was_cancelled_goes_before_what_is_evicted() {
     let _watchdog = watchdog("the end of the jobs");
-    let held = Held::new(1);
-    let (note, log) = noting(&held);
-    note.set_limits(Limits::new().capacity(1).overflow(Overflow::EvictNewest));
-    note.send(0).unwrap();
-    let evicted = note.submit(1).unwrap();
-    let urgent = note.job(2).priority(High).beyond_limits().submit().unwrap();
+    let engine = engine(1);
+    let remote = engine.consumer::<u32, u32>("remote").unwrap();
+    remote.set_limits(Limits::new().capacity(1).overflow(Overflow::EvictNewest));
+    let evicted = [remote.submit(0).unwrap(), remote.submit(1).unwrap()];
+    let urgent = remote.job(2).priority(High).beyond_limits().submit().unwrap();
     assert!(urgent.cancel());
-    note.send(3).unwrap();
-    assert_eq!(ends(vec![evicted, urgent]), [Err("evicted"), Err("cancelled")]);
-    assert_eq!(noted(held, &log), [3]);
+    remote.send(3).unwrap();
+    let [first, second] = evicted;
+    assert_eq!(ends(vec![first, second, urgent]), [Err("evicted"), Err("evicted"), Err("cancelled")]);
+    let set = engine.consumer_set();
+    set.add(&remote);
+    assert_eq!(set.try_next().map(|pulled| *pulled.arg()), Some(3));
 }

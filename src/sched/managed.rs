@@ -191,7 +191,8 @@ impl<'c, S: Stored> Desk<'c, S> {
                 break Ok(());
             }
             let cancels = origin::cancels(self.core.origin());
-            inner.state.sweep_for(priority, cancels, &mut ends);
+            let is_pulled = self.core.flags() & PULLED != 0;
+            inner.state.sweep_for(priority, cancels, is_pulled, &mut ends);
             match inner.state.make_room(priority, &mut ends) {
                 Err(NoRoom::Wait) if may_wait && !ends.is_empty() => {
                     // Told before the wait, which may be long: until then what was taken out counts as cancelled, and is kept.

@@ -10,26 +10,25 @@ use crate::queue::record::Record;
 use std::collections::VecDeque;
 
 impl<S> State<S> {
-    /// Takes out what was cancelled or has ended, where that makes room for a new job. So many cancels were granted so far.
-    pub(crate) fn sweep_for(&mut self, priority: Priority, cancels: u32, ends: &mut Ends<S>) {
-        // One may be taken out before it is counted.
-        let granted = |swept: u32| usize::try_from(cancels.wrapping_sub(swept) as i32).unwrap_or(0);
-        let ended = self.swept.map_or(usize::MAX, granted).saturating_add(self.gone);
+    /// Takes out what was cancelled or has ended, where that makes room for a new job. So many cancels were granted so far. If
+    /// workers do not take the function's jobs, each of those cancels is of one job that is queued, or was.
+    pub(crate) fn sweep_for(&mut self, priority: Priority, cancels: u32, is_pulled: bool, ends: &mut Ends<S>) {
         let lacking = self.lacking(priority);
-        // Where others go for a new job, what has ended goes first, or one of them goes in vain.
-        let needed = if self.evicts() { 1 } else { lacking };
-        if lacking == 0 || ended < needed {
+        let has_ended = self.swept != Some(cancels) || self.gone > 0;
+        if lacking == 0 || !has_ended {
             return;
         }
-        if lacking == 1
-            && let Some(swept) = self.swept
-        {
-            let gone = self.gone;
-            let has_room = self.sweep_newest(priority, ends);
-            if self.gone == gone {
-                self.swept = Some(swept.wrapping_add(1));
+        // Jobs with records end in other ways, too, and may be cancelled by several.
+        if let Some(swept) = self.swept.filter(|_| is_pulled && self.gone == 0 && !self.records.has_any()) {
+            // One may be taken out before it is counted.
+            let granted = usize::try_from(cancels.wrapping_sub(swept) as i32).unwrap_or(0);
+            // Where others go for a new job, what has ended goes first, or one of them goes in vain.
+            let needed = if self.evicts() { 1 } else { lacking };
+            if granted < needed {
+                return;
             }
-            if has_room {
+            if lacking == 1 && self.sweep_newest(priority, ends) {
+                self.swept = Some(swept.wrapping_add(1));
                 return;
             }
         }
