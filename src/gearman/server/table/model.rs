@@ -12,7 +12,7 @@ use crate::gearman::server::settings::{OnLoss, Settings};
 use crate::gearman::text::MaxQueue;
 use crate::{Engine, Overflow};
 use proptest::prelude::*;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -161,7 +161,7 @@ struct Peer {
     exceptions: bool,
     in_hand: Vec<usize>,
     /// Jobs that were taken from its hands, which it may still speak of.
-    taken: Vec<usize>,
+    taken: BTreeSet<usize>,
 }
 
 struct Run {
@@ -314,6 +314,8 @@ impl Run {
     }
 
     fn grab(&mut self, peer: usize) {
+        // No two at the same time: in which order their limits are over is not promised then.
+        self.now += Duration::from_micros(1);
         self.send(peer, Kind::GrabJob, &[]);
         (self.peers[peer].asleep, self.peers[peer].woken) = (false, false);
         let able = |function: &usize| self.peers[peer].abilities[*function] && !self.paused[*function] && !self.drains;
@@ -335,7 +337,6 @@ impl Run {
         let until = (function == 1).then(|| self.now + LIMIT);
         self.jobs[job].place = Place::Running { peer, until };
         self.peers[peer].in_hand.push(job);
-        self.peers[peer].taken.retain(|taken| *taken != job);
         self.expect(peer, Kind::JobAssign, &handle);
     }
 
@@ -350,11 +351,10 @@ impl Run {
         let is_its = matches!(self.jobs[job].place, Place::Running { peer: holder, .. } if holder == peer);
         let is_last = matches!(kind, Kind::WorkComplete | Kind::WorkFail);
         if !is_its {
-            let known = self.peers[peer].taken.iter().position(|taken| *taken == job);
-            match known {
-                Some(at) if is_last => _ = self.peers[peer].taken.swap_remove(at),
-                Some(_) => {}
-                None => self.expect(peer, Kind::Error, b"not_worker"),
+            let taken = &mut self.peers[peer].taken;
+            let is_known = if is_last { taken.remove(&job) } else { taken.contains(&job) };
+            if !is_known {
+                self.expect(peer, Kind::Error, b"not_worker");
             }
         } else if kind == Kind::WorkStatus {
             let listeners: Vec<usize> = self.jobs[job].waiting.keys().copied().collect();
@@ -362,7 +362,7 @@ impl Run {
         } else {
             self.end(job, kind);
             if kind == Kind::WorkException {
-                self.peers[peer].taken.push(job);
+                self.peers[peer].taken.insert(job);
             }
         }
     }
@@ -379,7 +379,7 @@ impl Run {
         let end = at + out[at..].iter().position(|byte| *byte == b'\n').unwrap() + 1;
         out.drain(at..end);
         if let Place::Running { peer, .. } = place {
-            self.peers[peer].taken.push(job);
+            self.peers[peer].taken.insert(job);
         }
         if place != Place::Over {
             self.end(job, Kind::WorkFail);
@@ -438,7 +438,7 @@ impl Run {
             } else {
                 self.end(job, Kind::WorkFail);
             }
-            self.peers[peer].taken.push(job);
+            self.peers[peer].taken.insert(job);
         }
     }
 
