@@ -221,6 +221,9 @@ fn panics_of_the_embedder_harm_one_job() {
     let mut client = Peer::new(&server);
     client.send(Kind::SubmitJob, &[b"f", b"", b"abc"]);
     assert!(client.expect_error("invalid_args").ends_with("cannot read this payload: three bytes"));
+    // Of a job for later it is read at the submit.
+    client.send(Kind::SubmitJobEpoch, &[b"f", b"", b"4102444800", b"abc"]);
+    assert!(client.expect_error("invalid_args").ends_with("cannot read this payload: three bytes"));
     let handle = client.submit(Kind::SubmitJob, "f", b"", b"abcd");
     client.expect_packet(Kind::WorkFail, &[&handle]);
     client.send(Kind::OptionReq, &[b"exceptions"]);

@@ -85,7 +85,7 @@ where
     E: Fn(R) -> Answer + Send + Sync + 'static,
 {
     fn check(&self, payload: &[u8]) -> Result<(), String> {
-        (self.decode)(payload).map(drop)
+        caught(|| (self.decode)(payload).map(drop)).unwrap_or_else(Err)
     }
 
     fn start(

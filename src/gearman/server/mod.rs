@@ -162,15 +162,15 @@ impl Builder {
         self
     }
 
-    /// Takes connections from these networks, too, and from no others but those; Unix sockets are not meant. May be called several times. Default: from
-    /// anywhere.
+    /// Takes connections from these networks, too, and from no others but those; Unix sockets are not meant. May be called
+    /// several times. Default: from anywhere.
     pub fn allow(mut self, networks: impl IntoIterator<Item = Network>) -> Self {
         self.settings.allowed.extend(networks);
         self
     }
 
-    /// Listens on a Unix socket. One that is left there by a server that is gone is replaced; anything else is not. It is removed when no
-    /// connection is taken any more.
+    /// Listens on a Unix socket. One that is left there by a server that is gone is replaced; anything else is not. It is removed
+    /// when no connection is taken any more.
     pub fn listen_unix(mut self, path: impl Into<PathBuf>) -> Self {
         self.add(Place::Unix(path.into()), true);
         self
@@ -329,8 +329,8 @@ impl Builder {
     /// Starts the server.
     ///
     /// # Errors
-    /// When an address cannot be listened on, or is not to be ([`ExposedError`]), which the error names, TLS cannot be set up, a thread cannot be started, or two
-    /// functions of this process have one name.
+    /// When an address cannot be listened on, or is not to be ([`ExposedError`]), which the error names; TLS cannot be set up, a
+    /// thread cannot be started, or two functions of this process have one name.
     pub fn start(self) -> io::Result<Server> {
         if let Some(error) = self.wrong {
             return Err(error.into());

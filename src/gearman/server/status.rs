@@ -65,7 +65,7 @@ pub struct ServerCounters {
     pub requeued: u64,
     /// ERROR packets.
     pub errors: u64,
-    /// Waits for sockets: one a turn.
+    /// Waits for sockets: one a turn, however often it took a look ([`busy_poll`](super::Builder::busy_poll)).
     pub waits: u64,
     /// Reads of sockets.
     pub reads: u64,

@@ -440,8 +440,8 @@ impl Table {
     ///
     /// TCP says the same of a client that only sends nothing more and of one that is gone, until that is sent something. So a
     /// client waits for the results of jobs that run, which cost nobody anything; and for those of all its jobs if it is known
-    /// to be there (`is_there`), or is being told of them just now, since it then turns out whether it is. Else its jobs that do not run
-    /// fail for it, which it hears if it is there: nothing is run for clients that are gone.
+    /// to be there (`is_there`), or is being told of them just now, since it then turns out whether it is. Else its jobs that do
+    /// not run fail for it, which it hears if it is there: nothing is run for clients that are gone.
     pub(super) fn half_close(&mut self, key: ConnKey, is_there: bool) -> bool {
         self.retire(key);
         let Some(conn) = self.conns.get(key) else { return false };

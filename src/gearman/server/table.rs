@@ -304,9 +304,8 @@ impl Table {
     fn leave(&mut self, key: JobKey) -> Option<Job> {
         let job = self.jobs.get_mut(key)?;
         let entry = &mut self.functions[job.function];
-        let unique = job.unique();
-        if unique != Unique::None {
-            let hash = self.hashing.hash_one(unique) as u32;
+        if job.unique() != Unique::None {
+            let hash = self.hashing.hash_one(job.unique()) as u32;
             if let Ok(found) = entry.uniques.find_entry(spread(hash), |known| known.job == key) {
                 found.remove();
                 self.keyed -= 1;
